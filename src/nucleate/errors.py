@@ -1,0 +1,39 @@
+"""Every error nucleate raises on purpose, under one base, each with the numbers and the way out in its message."""
+
+from __future__ import annotations
+
+
+class NucleateError(Exception):
+    """Base of all errors nucleate raises on purpose; the CLI prints its message and exits with code 1."""
+
+
+class InvalidStructureError(NucleateError):
+    """The input is not a crystal: NaN, zero volume, overlapping atoms, no atoms, unknown element."""
+
+
+class DisorderedStructureError(InvalidStructureError):
+    """The input has partial occupancy or substitutional disorder; the message lists the sites."""
+
+
+class StructureTooLargeError(InvalidStructureError):
+    """The input has more atoms than ``max_atoms``."""
+
+
+class SymmetryError(NucleateError):
+    """A symmetry search failed, or the ideal crystal is further from the input than the stated tolerance."""
+
+
+class WyckoffError(NucleateError):
+    """Orbits that cannot exist: unknown letter, wrong number of free coordinates, a used-up or collapsed position."""
+
+
+class ParseError(NucleateError):
+    """A file or text could not be read as the format it claims to be."""
+
+
+class SourceError(NucleateError):
+    """A data source (file, archive, table, service) could not be read."""
+
+
+class StoreError(NucleateError):
+    """A store of encoded crystals is missing, incomplete, of another version, or does not match what was asked."""
