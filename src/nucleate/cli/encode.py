@@ -1,0 +1,99 @@
+"""``nucleate encode``: the exact asymmetric unit of any structure files, for people or for machines."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from nucleate.cli.errors import EXIT_FAILED, error_console, sentence
+from nucleate.errors import NucleateError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from nucleate.data.record import Record, Rejection
+
+def encode(
+    files: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="FILE",
+            help="Structure files (CIF, POSCAR, extxyz), folders, archives or tables: all that `nucleate data build` "
+            "reads.",
+        ),
+    ],
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON object per structure and line, for machines.")
+    ] = False,
+    symprec: Annotated[
+        float, typer.Option(min=0.0, help="How far (Å) atoms may lie from their symmetric places.")
+    ] = 0.01,
+    max_atoms: Annotated[int, typer.Option(min=1, help="Refuse cells with more atoms than this.")] = 1000,
+    subgroup: Annotated[
+        int | None,
+        typer.Option(min=1, max=230, help="Describe the crystal in this subgroup of its space group (1 is P1)."),
+    ] = None,
+) -> None:
+    """Show structures as their exact asymmetric units.
+
+    For each: space group, free lattice parameters, orbits with their free coordinates, how far the ideal crystal lies
+    from the input (displacement and strain), prototype key, and the groups found at other tolerances. A structure that
+    cannot be encoded is named with its reason on standard error, the others are shown, and the exit code is then 1.
+
+    **Examples:**
+
+    - `nucleate encode NaCl.cif`
+
+    - `nucleate encode POSCAR relaxed.extxyz downloads/ set.zip --symprec 0.05`
+
+    - `nucleate encode crystals/*.cif --json > crystals.jsonl`
+    """
+    # The libraries behind these take a second to load; the help text needs none of them.
+    from nucleate.cli.crystal_view import encoding_json, encoding_table, pseudo_symmetry  # noqa: PLC0415
+    from nucleate.crystal import encode as encode_unit_cell  # noqa: PLC0415
+    from nucleate.data.record import Rejection  # noqa: PLC0415
+
+    output, errors = Console(), error_console()
+    num_shown = num_refused = 0
+
+    def refuse(file: str, row: int | str | None, reason: str) -> None:
+        nonlocal num_refused
+        num_refused += 1
+        place = file if row is None else f"{file}, row {row}"
+        errors.print(f"[red]{escape(place)}:[/red] {escape(reason)}")
+
+    for item in _read(files):
+        if isinstance(item, Rejection):
+            refuse(item.file, item.row, item.reason)
+            continue
+        try:
+            encoded = encode_unit_cell(item.structure, symprec=symprec, max_atoms=max_atoms, subgroup=subgroup)
+            groups = pseudo_symmetry(item.structure)
+        except NucleateError as error:
+            refuse(item.provenance.file, item.provenance.row, sentence(error))
+            continue
+        num_shown += 1
+        if as_json:
+            typer.echo(encoding_json(item, encoded, groups))
+        else:
+            output.print(encoding_table(item, encoded, groups))
+    if num_refused:
+        errors.print(f"{num_shown} of {num_shown + num_refused} structures encoded; the others are named above.")
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _read(files: Iterable[str]) -> Iterator[Record | Rejection]:
+    """Everything the named files hold; a file that cannot be opened gives one rejection and the rest goes on."""
+    from nucleate.data.record import Rejection  # noqa: PLC0415  (loads numpy)
+    from nucleate.data.sources import open_source  # noqa: PLC0415  (loads the readers)
+
+    for file in files:
+        try:
+            source = open_source(file)
+            for task in source.tasks():
+                yield from source.read(task)
+        except (NucleateError, OSError) as error:
+            yield Rejection(file=file, row=None, id=None, reason=sentence(error))
