@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -52,8 +53,9 @@ def encode(
     - `nucleate encode crystals/*.cif --json > crystals.jsonl`
     """
     # The libraries behind these take a second to load; the help text needs none of them.
-    from nucleate.cli.crystal_view import encoding_json, encoding_table, pseudo_symmetry  # noqa: PLC0415
-    from nucleate.crystal import encode as encode_unit_cell  # noqa: PLC0415
+    from nucleate.cli.crystal_view import encoding_panel, encoding_values  # noqa: PLC0415
+    from nucleate.crystal.encode import encode as encode_unit_cell  # noqa: PLC0415
+    from nucleate.crystal.encode import pseudo_symmetry  # noqa: PLC0415
     from nucleate.data.record import Rejection  # noqa: PLC0415
 
     output, errors = Console(), error_console()
@@ -77,9 +79,9 @@ def encode(
             continue
         num_shown += 1
         if as_json:
-            typer.echo(encoding_json(item, encoded, groups))
+            typer.echo(json.dumps(encoding_values(item, encoded, groups), allow_nan=False))
         else:
-            output.print(encoding_table(item, encoded, groups))
+            output.print(encoding_panel(item, encoded, groups))
     if num_refused:
         errors.print(f"{num_shown} of {num_shown + num_refused} structures encoded; the others are named above.")
         raise typer.Exit(EXIT_FAILED)
