@@ -1,4 +1,6 @@
-"""Measure how long ``import nucleate`` and ``nucleate --help`` take in a fresh interpreter; fail beyond the limits.
+"""Measure how long ``import nucleate`` and ``nucleate --help`` take in a fresh interpreter.
+
+Fails beyond the limits.
 
 Example: python benchmarks/import_time.py
 """
@@ -9,7 +11,8 @@ import subprocess
 import sys
 import time
 
-# Command, seconds. The best of several runs: the first pays for a cold disk cache, a busy machine for the others.
+# Command, seconds. The best of several runs: the first pays for a cold disk cache, a busy machine for the
+# others.
 LIMITS = {
     "import nucleate": ([sys.executable, "-c", "import nucleate"], 0.5),
     "nucleate --help": ([sys.executable, "-m", "nucleate", "--help"], 1.0),

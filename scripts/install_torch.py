@@ -1,13 +1,14 @@
-"""Install torch without CUDA where there is no NVIDIA GPU; otherwise leave torch to the ordinary installation.
+"""Install torch without CUDA where there is no NVIDIA GPU; otherwise leave torch to the ordinary set-up.
 
-On Linux the torch wheel on PyPI is the CUDA build: with its ``nvidia-*`` and ``triton`` dependencies it brings several
-gigabytes that a machine without an NVIDIA GPU cannot use, and without them it does not import. The package's name and
-version are the same for both builds, so neither a constraint nor an extra on nucleate can choose. The CPU build lies on
-PyTorch's own package index under a local version (``2.13.0+cpu``), which satisfies the lock file's ``torch==2.13.0``.
+On Linux the torch wheel on PyPI is the CUDA build: with its ``nvidia-*`` and ``triton`` dependencies it
+brings several gigabytes that a machine without an NVIDIA GPU cannot use, and without them it does not import.
+The package's name and version are the same for both builds, so neither a constraint nor an extra on nucleate
+can choose. The CPU build lies on PyTorch's own package index under a local version (``2.13.0+cpu``), which
+satisfies the lock file's ``torch==2.13.0``.
 
-So: ask the configured index what it would give. If that wants CUDA and there is no NVIDIA GPU here, take the CPU build
-from PyTorch's index; if that index cannot be reached, say so and go on with what the configured index has. macOS and
-Windows wheels, and mirrors that carry a CPU build, need nothing of this.
+So: ask the configured index what it would give. If that wants CUDA and there is no NVIDIA GPU here, take the
+CPU build from PyTorch's index; if that index cannot be reached, say so and go on with what the configured
+index has. macOS and Windows wheels, and mirrors that carry a CPU build, need nothing of this.
 """
 
 from __future__ import annotations
@@ -38,10 +39,12 @@ def main() -> int:
         [*command, "--index-url", arguments.cpu_index, torch], stderr=subprocess.PIPE, text=True, check=False
     )
     if result.returncode != 0:
-        reason = next((line for line in reversed(result.stderr.splitlines()) if line.strip()), "no reason given")
+        reason = next(
+            (line for line in reversed(result.stderr.splitlines()) if line.strip()), "no reason given"
+        )
         print(
-            f"There is no CPU build of {torch} on {arguments.cpu_index} ({reason}); installing the configured "
-            "index's build instead, which brings several gigabytes of CUDA libraries.",
+            f"There is no CPU build of {torch} on {arguments.cpu_index} ({reason}); installing the "
+            "configured index's build instead, which brings several gigabytes of CUDA libraries.",
             file=sys.stderr,
         )
     return 0
@@ -63,14 +66,16 @@ def has_nvidia_gpu() -> bool:
 
 
 def index_gives_cuda(torch: str) -> bool:
-    """Whether the configured index's torch for this machine depends on CUDA libraries; False if torch is installed."""
+    """Whether the configured index's torch depends on CUDA libraries; False if torch is installed already."""
     report = subprocess.run(
         [*pip("install"), "--quiet", "--dry-run", "--no-deps", "--report", "-", torch],
         stdout=subprocess.PIPE,
         text=True,
         check=True,
     )
-    wanted = [package["metadata"].get("requires_dist", []) for package in json.loads(report.stdout)["install"]]
+    wanted = [
+        package["metadata"].get("requires_dist", []) for package in json.loads(report.stdout)["install"]
+    ]
     return any(CUDA_REQUIREMENT.match(requirement) for requirements in wanted for requirement in requirements)
 
 

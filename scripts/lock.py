@@ -1,8 +1,8 @@
-"""Write requirements.lock: the exact version of everything that ``pip install -e .[dev]`` brings, resolved afresh.
+"""Write requirements.lock: the version of everything that ``pip install -e .[dev]`` brings, resolved afresh.
 
-The file holds names and versions only (no address of an index, no path), so that it works with any package index as
-``pip install --constraint requirements.lock``. As a constraint it installs nothing by itself: a line for a package that
-another platform does not need is without effect there.
+The file holds names and versions only (no address of an index, no path), so that it works with any package
+index as ``pip install --constraint requirements.lock``. As a constraint it installs nothing by itself: a line
+for a package that another platform does not need is without effect there.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ def main() -> int:
         "# Versions of every package that nucleate's development set-up brings. Written by `make lock`; "
         "used as a constraint.\n"
     )
-    arguments.lock.write_text(header + "".join(f"{name}=={version}\n" for name, version in sorted(packages.items())))
+    arguments.lock.write_text(
+        header + "".join(f"{name}=={version}\n" for name, version in sorted(packages.items()))
+    )
     print(f"{arguments.lock}: {len(packages)} packages")
     return 0
 
@@ -46,7 +48,15 @@ def resolve(torch: str) -> dict[str, str]:
         constraint = Path(folder, "torch.txt")
         constraint.write_text(torch + "\n")
         report = Path(folder, "report.json")
-        command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--dry-run"]
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "--disable-pip-version-check",
+            "install",
+            "--quiet",
+            "--dry-run",
+        ]
         options = ["--ignore-installed", "--constraint", str(constraint), "--report", str(report)]
         subprocess.run([*command, *options, ".[dev]"], check=True)
         installs = [package["metadata"] for package in json.loads(report.read_text())["install"]]

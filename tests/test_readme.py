@@ -30,7 +30,12 @@ def _run(language: str, code: str, folder: Path) -> subprocess.CompletedProcess[
     start = ["bash", "-euo", "pipefail", "-c"] if language == "bash" else [sys.executable, "-c"]
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     return subprocess.run(
-        [*start, code], cwd=folder, env={**os.environ, "PATH": path}, capture_output=True, text=True, check=False
+        [*start, code],
+        cwd=folder,
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 
@@ -62,6 +67,8 @@ def test_first_screen_shows_how_to_start() -> None:
 
 def test_every_error_has_a_way_out() -> None:
     page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
-    named = [name for name, value in vars(errors).items() if isinstance(value, type) and name != "NucleateError"]
+    named = [
+        name for name, value in vars(errors).items() if isinstance(value, type) and name != "NucleateError"
+    ]
     assert len(named) > 5
     assert [name for name in named if f"### {name}\n" not in page] == []

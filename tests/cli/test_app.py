@@ -67,7 +67,9 @@ def test_expected_error_is_one_sentence() -> None:
 
 
 def test_file_system_error_names_the_file() -> None:
-    result = RUNNER.invoke(_app_raising(FileNotFoundError(2, "No such file or directory", "x.cif")), ["group", "fail"])
+    result = RUNNER.invoke(
+        _app_raising(FileNotFoundError(2, "No such file or directory", "x.cif")), ["group", "fail"]
+    )
     assert (result.exit_code, result.stderr) == (1, "Error: x.cif: No such file or directory.\n")
 
 
@@ -79,7 +81,10 @@ def test_markup_in_a_message_is_shown_as_it_is() -> None:
 @pytest.mark.parametrize(
     ("interrupt", "words"),
     [
-        (KeyboardInterrupt("12 records are kept in out; the same command goes on."), "12 records are kept in out"),
+        (
+            KeyboardInterrupt("12 records are kept in out; the same command goes on."),
+            "12 records are kept in out",
+        ),
         (KeyboardInterrupt(), "nothing is left half-written"),
     ],
 )

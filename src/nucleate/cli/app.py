@@ -1,7 +1,7 @@
 """The command ``nucleate``: its options, and every command in its place.
 
-Command modules import only typer, rich and the standard library at the top; what they work with is imported when the
-command runs. So ``nucleate --help`` answers at once.
+Command modules import only typer, rich and the standard library at the top; what they work with is imported
+when the command runs. So ``nucleate --help`` answers at once.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def nucleate_command(
     version: Annotated[
-        bool, typer.Option("--version", help="Print the version and stop.", callback=_print_version, is_eager=True)
+        bool,
+        typer.Option("--version", help="Print the version and stop.", callback=_print_version, is_eager=True),
     ] = False,
 ) -> None:
     """Encode crystals exactly: symmetry, composition and known physics are in the encoding.

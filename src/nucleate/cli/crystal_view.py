@@ -80,7 +80,9 @@ def crystal_values(crystal: Crystal) -> dict[str, Any]:
     }
 
 
-def encoding_values(record: Record, encoded: EncodedStructure, groups: Mapping[float, int | None]) -> dict[str, Any]:
+def encoding_values(
+    record: Record, encoded: EncodedStructure, groups: Mapping[float, int | None]
+) -> dict[str, Any]:
     """`crystal_values` with where the structure came from and how far the ideal crystal lies from it."""
     return {
         "id": record.id,
@@ -98,7 +100,9 @@ def encoding_panel(record: Record, encoded: EncodedStructure, groups: Mapping[fl
     displacement = f"{encoded.max_displacement:.2e} Å displacement, {encoded.max_strain:.2e} strain"
     lines = {
         "from the input": displacement,
-        "group by symprec": "   ".join(f"{t:g} Å: {group_name(n) if n else 'none found'}" for t, n in groups.items()),
+        "group by symprec": "   ".join(
+            f"{t:g} Å: {group_name(n) if n else 'none found'}" for t, n in groups.items()
+        ),
     }
     return crystal_panel(encoded.crystal, title=_place(record), details=lines)
 
@@ -128,18 +132,26 @@ def crystal_panel(crystal: Crystal, *, title: str, details: Mapping[str, str] | 
     for name, value in {**lines, **(details or {})}.items():
         summary.add_row(name, Text(value))
     heading = f"[bold]{escape(crystal.formula)}[/bold]  {escape(title)}"
-    return Panel(Group(summary, Text(), orbit_table(crystal)), title=heading, title_align="left", expand=False)
+    return Panel(
+        Group(summary, Text(), orbit_table(crystal)), title=heading, title_align="left", expand=False
+    )
 
 
 def orbit_table(crystal: Crystal) -> Table:
-    """The orbits of a crystal: element, position, site symmetry, coordinates, and the free ones among them."""
+    """The orbits of a crystal: element, position, site symmetry, coordinates, free coordinates."""
     table = Table(box=None, pad_edge=False, header_style="dim")
     for name in ("orbit", "position", "site symmetry", "coordinates"):
         table.add_column(name)
     table.add_column("free coordinates", justify="left")
     for z, position, free in zip(crystal.atomic_numbers, crystal.positions, crystal.free_coords):
         values = "  ".join(f"{letter} = {x:.6f}" for letter, x in zip("uvw", free[: position.num_free]))
-        texts = (element_symbol(int(z)), position.label, position.site_symmetry, coordinate_formula(position), values)
+        texts = (
+            element_symbol(int(z)),
+            position.label,
+            position.site_symmetry,
+            coordinate_formula(position),
+            values,
+        )
         table.add_row(*(Text(text) for text in texts))
     return table
 

@@ -17,13 +17,14 @@ if TYPE_CHECKING:
 
     from nucleate.data.record import Record, Rejection
 
+
 def encode(
     files: Annotated[
         list[str],
         typer.Argument(
             metavar="FILE",
-            help="Structure files (CIF, POSCAR, extxyz), folders, archives or tables: all that `nucleate data build` "
-            "reads.",
+            help="Structure files (CIF, POSCAR, extxyz), folders, archives or tables: all that "
+            "`nucleate data build` reads.",
         ),
     ],
     as_json: Annotated[
@@ -35,14 +36,17 @@ def encode(
     max_atoms: Annotated[int, typer.Option(min=1, help="Refuse cells with more atoms than this.")] = 1000,
     subgroup: Annotated[
         int | None,
-        typer.Option(min=1, max=230, help="Describe the crystal in this subgroup of its space group (1 is P1)."),
+        typer.Option(
+            min=1, max=230, help="Describe the crystal in this subgroup of its space group (1 is P1)."
+        ),
     ] = None,
 ) -> None:
     """Show structures as their exact asymmetric units.
 
-    For each: space group, free lattice parameters, orbits with their free coordinates, how far the ideal crystal lies
-    from the input (displacement and strain), prototype key, and the groups found at other tolerances. A structure that
-    cannot be encoded is named with its reason on standard error, the others are shown, and the exit code is then 1.
+    For each: space group, free lattice parameters, orbits with their free coordinates, how far the ideal
+    crystal lies from the input (displacement and strain), prototype key, and the groups found at other
+    tolerances. A structure that cannot be encoded is named with its reason on standard error, the others are
+    shown, and the exit code is then 1.
 
     **Examples:**
 
@@ -72,7 +76,9 @@ def encode(
             refuse(item.file, item.row, item.reason)
             continue
         try:
-            encoded = encode_unit_cell(item.structure, symprec=symprec, max_atoms=max_atoms, subgroup=subgroup)
+            encoded = encode_unit_cell(
+                item.structure, symprec=symprec, max_atoms=max_atoms, subgroup=subgroup
+            )
             groups = pseudo_symmetry(item.structure)
         except NucleateError as error:
             refuse(item.provenance.file, item.provenance.row, sentence(error))
@@ -83,12 +89,14 @@ def encode(
         else:
             output.print(encoding_panel(item, encoded, groups))
     if num_refused:
-        errors.print(f"{num_shown} of {num_shown + num_refused} structures encoded; the others are named above.")
+        errors.print(
+            f"{num_shown} of {num_shown + num_refused} structures encoded; the others are named above."
+        )
         raise typer.Exit(EXIT_FAILED)
 
 
 def _read(files: Iterable[str]) -> Iterator[Record | Rejection]:
-    """Everything the named files hold; a file that cannot be opened gives one rejection and the rest goes on."""
+    """Everything the named files hold; a file that cannot be opened is one rejection and the rest goes on."""
     from nucleate.data.record import Rejection  # noqa: PLC0415  (loads numpy)
     from nucleate.data.sources import open_source  # noqa: PLC0415  (loads the readers)
 

@@ -1,4 +1,4 @@
-"""How a command ends: what the user reads and the exit code, for expected errors, Ctrl-C and bugs of our own."""
+"""How a command ends: what the user reads and the exit code, for expected errors, Ctrl-C and bugs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def debugging() -> bool:
 
 
 def sentence(error: BaseException) -> str:
-    """What went wrong, on one line: the error's message, with the file's name for an error of the file system."""
+    """What went wrong, on one line: the error's message, with the file's name where there is one."""
     if isinstance(error, OSError) and error.strerror:
         place = f"{error.filename}: " if error.filename else ""
         return f"{place}{error.strerror}."
@@ -59,7 +59,8 @@ class CommandGroup(TyperGroup):
             _say(f"Interrupted; {kept}")
             raise typer.Exit(EXIT_INTERRUPTED) from interrupt
         except (NucleateError, OSError) as error:
-            # A reader that closed the pipe (`nucleate encode ... | head`) has all it wanted: typer ends quietly.
+            # A reader that closed the pipe (`nucleate encode ... | head`) has all it wanted: typer ends
+            # quietly.
             if debugging() or (isinstance(error, OSError) and error.errno == errno.EPIPE):
                 raise
             _say(f"Error: {sentence(error)}")
@@ -80,4 +81,6 @@ def _belongs_to_typer(error: Exception) -> bool:
 
 
 def _say(text: str) -> None:
-    error_console().print(escape(text), style="bold red" if text.startswith(("Error", "Bug")) else "bold yellow")
+    error_console().print(
+        escape(text), style="bold red" if text.startswith(("Error", "Bug")) else "bold yellow"
+    )
