@@ -1,0 +1,110 @@
+"""Translationengleiche and klassengleiche subgroups, enumerated by moyopy and identified in their standard setting."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import moyopy
+import numpy as np
+
+from nucleate.crystal.space_group import space_group
+from nucleate.errors import SymmetryError
+from nucleate.shapes import Float, Int
+
+_STANDARD_SETTING = moyopy.Setting.standard()
+
+
+@dataclass(frozen=True, eq=False)
+class Subgroup:
+    """A subgroup of a space group in its own standard setting: ``x_parent = P x + p``.
+
+    Attributes:
+        space_group_number: type of the subgroup.
+        transformation: P, columns are the subgroup's conventional basis in the parent's basis.
+        origin_shift: p.
+        index: index in the parent.
+        is_translationengleiche: all translations kept (t-subgroup), otherwise the point group (k-subgroup).
+    """
+
+    space_group_number: int
+    transformation: Float[np.ndarray, "3 3"]
+    origin_shift: Float[np.ndarray, "3"]
+    index: int
+    is_translationengleiche: bool
+
+
+def _primitive_operations(number: int) -> tuple[list, list, Float[np.ndarray, "3 3"]]:
+    """Operations in the primitive basis of the standard setting, and that basis (columns, conventional)."""
+    group = space_group(number)
+    primitive = group.primitive_basis
+    inverse = np.linalg.inv(primitive)
+    rotations = np.rint(inverse @ group.rotations @ primitive).astype(int)
+    return rotations.tolist(), (group.translations @ inverse.T).tolist(), primitive
+
+
+def _identify(
+    rotations: list, translations: list, basis: Float[np.ndarray, "3 3"] | None
+) -> tuple[int, Int[np.ndarray, "3 3"], Float[np.ndarray, "3"]]:
+    found = moyopy.SpaceGroup(
+        rotations, translations, basis=None if basis is None else basis.tolist(), setting=_STANDARD_SETTING
+    )
+    return found.number, np.array(found.linear), np.array(found.origin_shift)
+
+
+def translationengleiche_subgroups(number: int) -> tuple[Subgroup, ...]:
+    """One representative of every conjugacy class of t-subgroups of a group, by falling order."""
+    rotations, translations, primitive = _primitive_operations(number)
+    lattice = primitive.T @ _generic_lattice(number)
+    classes = moyopy.enumerate_translationengleiche_subgroups(rotations, translations)
+    subgroups = []
+    for entry in classes:
+        member = entry.representative
+        kind, linear, shift = _identify(member.operations.rotations, member.operations.translations, lattice)
+        subgroups.append(
+            Subgroup(kind, primitive @ linear, primitive @ shift, member.translationengleiche_index, True)
+        )
+    return tuple(sorted(subgroups, key=lambda s: (s.index, -s.space_group_number)))
+
+
+def klassengleiche_subgroups(number: int, *, index: int) -> tuple[Subgroup, ...]:
+    """One representative of every conjugacy class of k-subgroups of a group with this index."""
+    rotations, translations, primitive = _primitive_operations(number)
+    lattice = primitive.T @ _generic_lattice(number)
+    subgroups = []
+    for entry in moyopy.enumerate_klassengleiche_subgroups_by_index(rotations, translations, index):
+        member = entry.representative
+        sublattice = np.array(member.transformation)
+        kind, linear, shift = _identify(
+            member.operations.rotations, member.operations.translations, sublattice.T @ lattice
+        )
+        basis = primitive @ sublattice
+        subgroups.append(Subgroup(kind, basis @ linear, basis @ shift, member.klassengleiche_index, False))
+    return tuple(sorted(subgroups, key=lambda s: -s.space_group_number))
+
+
+def _generic_lattice(number: int) -> Float[np.ndarray, "3 3"]:
+    """A lattice of the group without further symmetry, right-handed, to fix the handedness of identifications."""
+    subspace = space_group(number).lattice_subspace
+    params = np.array([1.7, 0.21, 0.13, -0.17, 0.11, 0.07])[: subspace.num_params]
+    return subspace.to_lattice(params, num_atoms=8)
+
+
+def translationengleiche_subgroup(dataset: moyopy.MoyoDataset, number: int) -> Subgroup:
+    """The t-subgroup of a found group with this number and the smallest index, in the basis of the input cell.
+
+    Raises:
+        SymmetryError: the group has no such t-subgroup; the message lists those it has.
+    """
+    parent = dataset.number
+    candidates = translationengleiche_subgroups(parent)
+    for subgroup in candidates:
+        if subgroup.space_group_number == number:
+            P, p = np.array(dataset.std_linear), np.array(dataset.std_origin_shift)
+            return Subgroup(
+                number, P @ subgroup.transformation, P @ subgroup.origin_shift + p, subgroup.index, True
+            )
+    available = sorted({s.space_group_number for s in candidates} - {parent})
+    raise SymmetryError(
+        f"space group {parent} ({space_group(parent).symbol}) has no translationengleiche subgroup {number}; "
+        f"it has {', '.join(map(str, available)) or 'none'}"
+    )
