@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from fractions import Fraction
 
@@ -70,7 +71,7 @@ def test_values_are_json_and_complete() -> None:
 
 def test_panel_shows_handedness_of_chiral_groups_only() -> None:
     def shown(crystal: Crystal) -> str:
-        console = Console(width=160, record=True, quiet=True)
+        console = Console(width=160, record=True, file=io.StringIO())
         console.print(crystal_panel(crystal, title="[a name]"))
         return console.export_text()
 

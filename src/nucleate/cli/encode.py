@@ -58,8 +58,8 @@ def encode(
     """
     # The libraries behind these take a second to load; the help text needs none of them.
     from nucleate.cli.crystal_view import encoding_panel, encoding_values  # noqa: PLC0415
-    from nucleate.crystal.encode import encode as encode_unit_cell  # noqa: PLC0415
-    from nucleate.crystal.encode import pseudo_symmetry  # noqa: PLC0415
+    from nucleate.crystal import encode as encode_unit_cell  # noqa: PLC0415
+    from nucleate.crystal import pseudo_symmetry  # noqa: PLC0415
     from nucleate.data.record import Rejection  # noqa: PLC0415
 
     output, errors = Console(), error_console()
