@@ -23,7 +23,7 @@ SCHEMES: dict[str, tuple[str, str]] = {
 FILES = ("nucleate.data.sources.file_collection", "open_files")
 
 
-def open_source(spec: str | PathLike[str], **options: Any) -> Source:
+def open_source(spec: str | PathLike[str], *, max_atoms: int | None = None, **options: Any) -> Source:
     """The source that ``spec`` names, opened without reading more than its type.
 
     Args:
@@ -35,6 +35,8 @@ def open_source(spec: str | PathLike[str], **options: Any) -> Source:
             - ``icsd:FOLDER`` of exported CIF files;
             - ``optimade:PROVIDER`` or ``optimade:URL``, both also with ``?filter=...``;
             - ``oqmd:`` or ``oqmd:FILTER`` (an OPTIMADE filter).
+        max_atoms: largest number of atoms per cell that is read, for the sources that expand symmetry while reading
+            (CIF) or state their size first (POSCAR); None leaves their default of 1000.
         options: keyword arguments of the function that opens this kind of source, such as ``name``, ``units``,
             ``licence`` or ``id_column`` for files.
 
@@ -54,4 +56,6 @@ def open_source(spec: str | PathLike[str], **options: Any) -> Source:
             nearest = difflib.get_close_matches(option, known, 1)
             hint = f"did you mean {nearest[0]!r}?" if nearest else f"it knows {', '.join(known)}."
             raise SourceError(f"The source {text!r} has no option {option!r}; {hint}")
+    if max_atoms is not None and "max_atoms" in known:
+        options["max_atoms"] = max_atoms
     return opener(rest, **options)
