@@ -1,0 +1,89 @@
+"""Many crystals as ragged numpy arrays: what a training batch is built from without a Python loop over crystals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+
+from nucleate.crystal import Crystal
+from nucleate.shapes import Float, Int
+
+
+@dataclass(frozen=True, eq=False)
+class CrystalArrays:
+    """Crystals side by side; orbit ``k`` of crystal ``i`` is at ``orbit_offsets[i] + k``.
+
+    Attributes:
+        space_group_number: number of each crystal's group.
+        lattice_params: free lattice parameters of all crystals, end to end.
+        lattice_offsets: crystal ``i`` owns ``lattice_params[lattice_offsets[i]:lattice_offsets[i + 1]]``.
+        wyckoff_indices: Wyckoff position of each orbit, 0 for letter a.
+        atomic_numbers: element of each orbit.
+        free_coords: free coordinates of each orbit, columns beyond the position's own are 0.
+        orbit_offsets: crystal ``i`` owns orbits ``orbit_offsets[i]`` to ``orbit_offsets[i + 1]``.
+        num_atoms_primitive: atoms in each primitive cell.
+        rows: index of each crystal in the store.
+        properties: value of each asked-for property, NaN where the store has none.
+    """
+
+    space_group_number: Int[np.ndarray, "crystals"]
+    lattice_params: Float[np.ndarray, "params"]
+    lattice_offsets: Int[np.ndarray, "ends"]
+    wyckoff_indices: Int[np.ndarray, "orbits"]
+    atomic_numbers: Int[np.ndarray, "orbits"]
+    free_coords: Float[np.ndarray, "orbits 3"]
+    orbit_offsets: Int[np.ndarray, "ends"]
+    num_atoms_primitive: Int[np.ndarray, "crystals"]
+    rows: Int[np.ndarray, "crystals"]
+    properties: Mapping[str, Float[np.ndarray, "crystals"]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        """Number of crystals."""
+        return len(self.space_group_number)
+
+    def crystal(self, index: int) -> Crystal:
+        """One of the crystals."""
+        orbits = slice(int(self.orbit_offsets[index]), int(self.orbit_offsets[index + 1]))
+        params = slice(int(self.lattice_offsets[index]), int(self.lattice_offsets[index + 1]))
+        return Crystal(
+            space_group_number=int(self.space_group_number[index]),
+            lattice_params=self.lattice_params[params].copy(),
+            wyckoff_indices=self.wyckoff_indices[orbits].copy(),
+            atomic_numbers=self.atomic_numbers[orbits].copy(),
+            free_coords=self.free_coords[orbits].copy(),
+        )
+
+
+def arrays_from_table(
+    table: pa.Table, rows: Int[np.ndarray, "crystals"], properties: Mapping[str, Float[np.ndarray, "crystals"]]
+) -> CrystalArrays:
+    """Ragged arrays of a table that has the columns ``CRYSTAL_COLUMNS``; ``rows`` are their indices in the store."""
+    wyckoff_indices, orbit_offsets = _ragged(table, "wyckoff_indices")
+    atomic_numbers, _ = _ragged(table, "atomic_numbers")
+    free_coords, _ = _ragged(table, "free_coords")
+    lattice_params, lattice_offsets = _ragged(table, "lattice_params")
+    return CrystalArrays(
+        space_group_number=table.column("space_group_number").to_numpy().astype(np.int64),
+        lattice_params=lattice_params,
+        lattice_offsets=lattice_offsets,
+        wyckoff_indices=wyckoff_indices.astype(np.int64),
+        atomic_numbers=atomic_numbers.astype(np.int64),
+        free_coords=free_coords.reshape(-1, 3),
+        orbit_offsets=orbit_offsets,
+        num_atoms_primitive=table.column("num_atoms_primitive").to_numpy().astype(np.int64),
+        rows=rows,
+        properties=properties,
+    )
+
+
+def _ragged(table: pa.Table, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Values end to end and offsets (rows + 1) of a list column."""
+    column = table.column(name).combine_chunks()
+    if isinstance(column, pa.ChunkedArray):  # an empty table has no chunk to combine
+        column = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+    offsets = column.offsets.to_numpy().astype(np.int64)
+    values = column.values.to_numpy(zero_copy_only=False)[offsets[0] : offsets[-1]]
+    return values, offsets - offsets[0]
