@@ -35,7 +35,7 @@ setup: $(STAMP) ## Only the set-up.
 $(STAMP): pyproject.toml requirements.lock scripts/install_torch.py
 	@$(PYTHON) -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	  echo "nucleate needs python3 >= 3.11 with venv (Debian, Ubuntu: apt install python3-venv), found: $$($(PYTHON) --version 2>&1 | tail -1). Name another one with: make PYTHON=/path/to/python" >&2; exit 1; }
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'pip>=24'
 	$(BIN)/python scripts/install_torch.py requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[dev]'
