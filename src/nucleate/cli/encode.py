@@ -71,7 +71,7 @@ def encode(
         place = file if row is None else f"{file}, row {row}"
         errors.print(f"[red]{escape(place)}:[/red] {escape(reason)}")
 
-    for item in _read(files):
+    for item in _read(files, max_atoms):
         if isinstance(item, Rejection):
             refuse(item.file, item.row, item.reason)
             continue
@@ -95,14 +95,14 @@ def encode(
         raise typer.Exit(EXIT_FAILED)
 
 
-def _read(files: Iterable[str]) -> Iterator[Record | Rejection]:
+def _read(files: Iterable[str], max_atoms: int) -> Iterator[Record | Rejection]:
     """Everything the named files hold; a file that cannot be opened is one rejection and the rest goes on."""
     from nucleate.data.record import Rejection  # noqa: PLC0415  (loads numpy)
     from nucleate.data.sources import open_source  # noqa: PLC0415  (loads the readers)
 
     for file in files:
         try:
-            source = open_source(file)
+            source = open_source(file, max_atoms=max_atoms)
             for task in source.tasks():
                 yield from source.read(task)
         except (NucleateError, OSError) as error:
