@@ -38,7 +38,7 @@ class CifTags:
         return None
 
     def text(self, *tags: str) -> str | None:
-        """Value without quotes of the first of these tags with a single one; None if absent, ``?`` or ``.``."""
+        """Unquoted value of the first of these tags with a single one; None if absent, ``?`` or ``.``."""
         for tag in tags:
             column = self.block.find_values(tag)
             if len(column) == 1 and column[0] not in NULL_VALUES:

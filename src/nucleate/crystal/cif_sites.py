@@ -193,7 +193,7 @@ def _read_coords(
         value = columns[_AXES[axis]][row]
         if value in NULL_VALUES:
             raise ParseError(f"{where}: site {labels[row]} has no coordinates ({_AXES[axis]} is {value!r})")
-        # gemmi reads neither quoted numbers, which are read here, nor overflowing ones, which are refused here.
+        # gemmi reads neither quoted numbers, read here, nor overflowing ones, refused here.
         coords = np.array(
             [
                 [

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nucleate.crystal.cif_block import NULL_VALUES, CifTags, unquoted
+from nucleate.crystal.lattice_parameters import parameters_from_lattice
 from nucleate.crystal.operation import (
     Operation,
     OperationList,
@@ -132,11 +133,10 @@ def check_metric(lattice: Float[np.ndarray, "3 3"], operations: OperationList, *
     change = np.abs(np.swapaxes(rotations, 1, 2) @ metric @ rotations - metric) / np.outer(lengths, lengths)
     worst = int(change.max(axis=(1, 2)).argmax())
     if change[worst].max() > METRIC_TOLERANCE:
-        cosines = metric / np.outer(lengths, lengths)
-        angles = np.degrees(np.arccos(np.clip([cosines[1, 2], cosines[0, 2], cosines[0, 1]], -1, 1)))
+        cell = ", ".join(f"{value:.6g}" for value in parameters_from_lattice(lattice))
         raise InvalidStructureError(
             f"{where}: cell and symmetry contradict each other: "
-            f"the rotation {rotations[worst].tolist()} does not map the cell {lengths.round(4).tolist()} Å, {angles.round(3).tolist()} degrees onto itself "
+            f"the rotation {rotations[worst].tolist()} does not map the cell {cell} onto itself "
             f"(metric changes by {change[worst].max():.3g})"
         )
 
@@ -221,7 +221,9 @@ def _operations_from_name(
         base = gemmi.find_spacegroup_by_name(suffix[1])
         given = _ORIGIN_LETTER.get(suffix[2].upper(), suffix[2].upper())
         # "P 4 1 2" style ends belong to the symbol: only groups that have this extension take it.
-        with_suffix = gemmi.find_spacegroup_by_name(f"{base.hm}:{given}") if base.ext else None
+        with_suffix = (
+            gemmi.find_spacegroup_by_name(f"{base.hm}:{given}") if base.ext in tuple("12HR") else None
+        )
         if with_suffix is not None:
             return _from_gemmi(with_suffix.operations()), with_suffix.number
     group = gemmi.find_spacegroup_by_name(cleaned)

@@ -178,7 +178,7 @@ def standard_symbols(space_group_number: int) -> tuple[str, str]:
     if not 1 <= space_group_number <= 230:
         raise InvalidStructureError(f"space group number {space_group_number} is outside 1..230")
     group = gemmi.get_spacegroup_reference_setting(space_group_number)
-    return (f"{group.hm} :{group.ext}" if group.ext else group.hm), group.hall
+    return (f"{group.hm} :{group.ext}" if group.ext in tuple("12HR") else group.hm), group.hall
 
 
 def _hill_order(counts: Mapping[str, int]) -> list[tuple[str, int]]:

@@ -78,7 +78,7 @@ def _checked(cell: UnitCell, *, max_atoms: int) -> UnitCell:
     for key, values in cell.site_properties.items():
         if len(values) != cell.num_atoms:
             raise InvalidStructureError(
-                f"site property {key!r} has {len(values)} values for {cell.num_atoms} atoms; one each is needed"
+                f"site property {key!r} has {len(values)} values for {cell.num_atoms} atoms; give one each"
             )
     checked_unit_cell(
         np.asarray(cell.lattice, dtype=np.float64),

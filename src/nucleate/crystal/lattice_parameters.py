@@ -55,12 +55,12 @@ def parameters_from_lattice(
 ) -> tuple[float, float, float, float, float, float]:
     """Lengths a, b, c (Å) and angles alpha, beta, gamma (degrees) of a lattice with rows a, b, c.
 
-    Angles within 1e-10 degrees of a whole number are that number: the arc cosine leaves such dust on 90 and 120.
+    Angles within 1e-10 degrees of a whole number are that number: the arc cosine leaves dust on 90 and 120.
     """
     lengths = np.sqrt((lattice**2).sum(axis=1))
     cosines = (lattice @ lattice.T) / np.outer(lengths, lengths)
     angles = np.degrees(np.arccos(np.clip((cosines[1, 2], cosines[0, 2], cosines[0, 1]), -1.0, 1.0)))
     whole = np.rint(angles)
-    angles = np.where(np.abs(angles - whole) < 1e-10, whole, angles)
-    a, b, c, alpha, beta, gamma = (*lengths.tolist(), *angles.tolist())
+    a, b, c = lengths.tolist()
+    alpha, beta, gamma = np.where(np.abs(angles - whole) < 1e-10, whole, angles).tolist()
     return a, b, c, alpha, beta, gamma

@@ -1,4 +1,4 @@
-"""Symmetry operations as coordinate triplets: ``x-y,1/2+z,...`` read strictly, written, checked as a group."""
+"""Symmetry operations as coordinate triplets, ``x-y,1/2+z,...``: read, written, checked as a group."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ def stack_operations(operations: Sequence[Operation]) -> OperationList:
 
 @functools.lru_cache(maxsize=512)
 def operations_from_triplets(triplets: tuple[str, ...]) -> OperationList:
-    """Group written as coordinate triplets; `parse_operation` and `stack_operations` name the errors raised."""
+    """Group written as coordinate triplets; raises what `parse_operation` and `stack_operations` raise."""
     return stack_operations([parse_operation(text) for text in triplets])
 
 
@@ -221,7 +221,7 @@ def _shift_key(translations: np.ndarray) -> np.ndarray:
 
 
 def _check_group(operations: OperationList) -> None:
-    """Nothing, if every product of two operations is in the list; otherwise part of it is missing or damaged."""
+    """Nothing, if every product of two operations is in the list; otherwise it is incomplete or damaged."""
     rotations, translations = operations.rotations, operations.translations
     if len(operations) == 1:
         if (

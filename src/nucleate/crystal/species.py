@@ -1,4 +1,4 @@
-"""Species names of foreign formats: element, isotope and oxidation state out of ``Fe3+``, ``D`` or ``13C``."""
+"""Species names of foreign formats: element, isotope and oxidation state of ``Fe3+``, ``D`` or ``13C``."""
 
 from __future__ import annotations
 
