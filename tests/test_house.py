@@ -12,11 +12,14 @@ from pathlib import Path
 
 import pytest
 import typer
+from ase.build import bulk
+from ase.io import write
 from packaging.requirements import Requirement
 from typer.testing import CliRunner
 
 import nucleate
 from nucleate.cli.app import app
+from nucleate.data import build_store
 
 ROOT = Path(__file__).resolve().parents[1]
 MAX_LINES = 500
@@ -60,12 +63,15 @@ assert rutile.formula == "O2Ti", rutile.formula
 assert len(rutile.unit_cell("conventional").atomic_numbers) == 6
 assert space_group(225).wyckoff_positions[0].site_symmetry == "m-3m"
 assert rutile.canonical().prototype_key == rutile.prototype_key
-CrystalBatch.from_crystals([rutile, rutile])
+batch = CrystalBatch.from_crystals([rutile, rutile])
+assert batch.num_atoms.tolist() == [6, 6], batch.num_atoms
 """
 
 STORE_READING = """
-from nucleate.data.store import Store
-print(len(Store.open(sys.argv[2])[0].crystal.atomic_numbers))
+from nucleate.data import Store
+
+store = Store.open(sys.argv[2])
+print(sorted(record.crystal.formula for record in store), store[0].crystal.num_orbits)
 """
 
 
@@ -114,6 +120,15 @@ def test_import_of_the_package_loads_only_itself() -> None:
 def test_crystals_work_on_a_bare_accelerator_machine() -> None:
     result = _run_python(TRAINING_PATH + CRYSTAL_WORK, ",".join(BLOCKED))
     assert result.returncode == 0, result.stderr
+
+
+def test_a_store_is_read_on_a_bare_accelerator_machine(tmp_path: Path) -> None:
+    write(tmp_path / "copper.cif", bulk("Cu"), format="cif")
+    write(tmp_path / "iron.cif", bulk("Fe"), format="cif")
+    build_store(tmp_path, tmp_path / "store")
+    result = _run_python(TRAINING_PATH + STORE_READING, ",".join(BLOCKED), str(tmp_path / "store"))
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == "['Cu', 'Fe'] 1\n"
 
 
 def test_the_block_blocks() -> None:
