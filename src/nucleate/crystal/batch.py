@@ -17,7 +17,7 @@ from nucleate.errors import InvalidStructureError
 from nucleate.shapes import Float, Int
 
 _INTEGER_TABLES = ("image_start", "num_images", "images", "operation_start", "position_start", "num_free")
-_FLOAT_TABLES = ("rotations", "translations", "basis", "origin", "primitive", "to_primitive")
+_FLOAT_TABLES = ("rotations", "translations", "basis", "origin", "primitive", "to_primitive", "mean_rotations")
 
 
 @cache
@@ -25,9 +25,13 @@ def group_tensors(device: torch.device, dtype: torch.dtype) -> Mapping[str, Tens
     """The tables of all groups as tensors on a device; integers as int64, the rest in ``dtype``."""
     arrays = group_arrays()
     tensors = {name: torch.tensor(arrays[name], dtype=torch.int64, device=device) for name in _INTEGER_TABLES}
-    tensors |= {name: torch.tensor(arrays[name], dtype=torch.float64).to(device, dtype) for name in _FLOAT_TABLES}
+    tensors |= {
+        name: torch.tensor(arrays[name], dtype=torch.float64).to(device, dtype) for name in _FLOAT_TABLES
+    }
     centrings = np.diff(arrays["centring_start"])
-    tensors["num_centrings"] = torch.tensor(np.concatenate([[0], centrings]), dtype=torch.int64, device=device)
+    tensors["num_centrings"] = torch.tensor(
+        np.concatenate([[0], centrings]), dtype=torch.int64, device=device
+    )
     return tensors
 
 
@@ -78,7 +82,9 @@ class CrystalBatch:
     # ---- making, moving, cutting and joining -----------------------------------------------------------------------
 
     @classmethod
-    def from_crystals(cls, crystals: Sequence[Crystal], *, dtype: torch.dtype = torch.float64) -> CrystalBatch:
+    def from_crystals(
+        cls, crystals: Sequence[Crystal], *, dtype: torch.dtype = torch.float64
+    ) -> CrystalBatch:
         """The crystals, in order, on the CPU."""
         params = np.zeros((len(crystals), MAX_LATTICE_PARAMS))
         for row, crystal in zip(params, crystals):
@@ -111,7 +117,9 @@ class CrystalBatch:
             InvalidStructureError: the orbits do not add up.
         """
         if int(num_orbits.sum()) != len(wyckoff_indices):
-            raise InvalidStructureError(f"num_orbits add up to {int(num_orbits.sum())}, got {len(wyckoff_indices)} orbits")
+            raise InvalidStructureError(
+                f"num_orbits add up to {int(num_orbits.sum())}, got {len(wyckoff_indices)} orbits"
+            )
         start = group_arrays()["position_start"][space_group_number - 1]
         return cls(
             space_group_number=torch.as_tensor(space_group_number, dtype=torch.int64),
@@ -150,7 +158,9 @@ class CrystalBatch:
             if isinstance(index, int):
                 raise IndexError(f"the batch has {len(self)} crystals, asked for {index}")
         counts = self.num_orbits[chosen]
-        within = torch.arange(int(counts.sum()), device=self.device) - torch.repeat_interleave(counts.cumsum(0) - counts, counts)
+        within = torch.arange(int(counts.sum()), device=self.device) - torch.repeat_interleave(
+            counts.cumsum(0) - counts, counts
+        )
         orbits = torch.repeat_interleave(self.orbit_start[chosen], counts) + within
         return CrystalBatch(
             self.space_group_number[chosen],
@@ -249,7 +259,9 @@ class CrystalBatch:
     def representatives(self) -> Float[Tensor, "orbits 3"]:
         """``B u + c`` of each orbit, conventional fractional coordinates, differentiable in ``free_coords``."""
         tables = self.tables
-        return (tables["basis"][self.position_ids] @ self.free_coords[:, :, None])[:, :, 0] + tables["origin"][self.position_ids]
+        return (tables["basis"][self.position_ids] @ self.free_coords[:, :, None])[:, :, 0] + tables[
+            "origin"
+        ][self.position_ids]
 
     def atoms(self) -> Atoms:
         """All atoms of one primitive cell per crystal by exact group action, differentiable in both fields."""
@@ -262,7 +274,9 @@ class CrystalBatch:
         image = tables["images"][tables["image_start"][self.position_ids][orbit] + within]
         operation = image + tables["operation_start"][number - 1]
         rotations = tables["rotations"][operation]
-        frac = (rotations @ self.representatives()[orbit][:, :, None])[:, :, 0] + tables["translations"][operation]
+        frac = (rotations @ self.representatives()[orbit][:, :, None])[:, :, 0] + tables["translations"][
+            operation
+        ]
         lattices = self.lattices()
         cart = (frac[:, None, :] @ lattices[crystal])[:, 0]
         columns = lattices.mT

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
+from functools import cache
 
 import moyopy
 import numpy as np
@@ -23,12 +25,19 @@ STANDARD_SETTING = moyopy.Setting.standard()
 PSEUDO_SYMMETRY_TOLERANCES = (0.1, 0.01, 1e-3)
 
 
+@cache
+def _quiet_about_supercells() -> None:
+    # moyopy warns about the operations of every supercell; encoding does not read them.
+    logging.getLogger("moyo").setLevel(logging.ERROR)
+
+
 def analyse(unit_cell: UnitCell, *, symprec: float) -> moyopy.MoyoDataset:
     """moyopy's symmetry dataset of a cell in the standard setting.
 
     Raises:
         SymmetryError: the search failed.
     """
+    _quiet_about_supercells()
     cell = moyopy.Cell(
         unit_cell.lattice.tolist(), unit_cell.frac_coords.tolist(), unit_cell.atomic_numbers.tolist()
     )
@@ -197,7 +206,10 @@ class _Projector:
         self.num_images, self.image_start = tables["num_images"][p], tables["image_start"][p]
         number = int(tables["position_group"][p[0]])
         self.first_operation = tables["operation_start"][number - 1]
-        self.primitive, self.to_primitive = tables["primitive"][number - 1], tables["to_primitive"][number - 1]
+        self.primitive, self.to_primitive = (
+            tables["primitive"][number - 1],
+            tables["to_primitive"][number - 1],
+        )
         metric = self.fit.lattice @ self.fit.lattice.T
         weighted = self.basis.transpose(0, 2, 1) @ metric
         unused = np.arange(3) >= tables["num_free"][p][:, None]

@@ -15,7 +15,10 @@ NUM_POSITIONS = 1731
 
 
 def _load_arrays(name: str) -> dict[str, np.ndarray]:
-    with files(__package__).joinpath(name).open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
+    with (
+        files(__package__).joinpath(name).open("rb") as stream,
+        np.load(stream, allow_pickle=False) as archive,
+    ):
         return {key: archive[key] for key in archive.files}
 
 
@@ -34,9 +37,9 @@ def group_names() -> list[dict[str, Any]]:
 def group_arrays() -> Mapping[str, np.ndarray]:
     """Operations and Wyckoff positions of all groups as flat arrays, fractions as float64.
 
-    ``*_start`` arrays hold the offsets: ``operation_start`` and ``centring_start`` and ``position_start`` by group,
-    ``image_start``, ``stabiliser_start`` and ``map_start`` by position (positions of all groups in one row, letter a
-    of each group first).
+    ``*_start`` arrays hold the offsets: ``operation_start`` and ``centring_start`` and ``position_start`` by
+    group, ``image_start``, ``stabiliser_start`` and ``map_start`` by position (positions of all groups in one
+    row, letter a of each group first).
     """
     raw = _load_arrays("space_groups.npz")
     fractions = (
@@ -54,6 +57,8 @@ def group_arrays() -> Mapping[str, np.ndarray]:
     )
     tables = {name: raw[name] / 24.0 for name in fractions}
     tables |= {name: raw[name].astype(np.int64) for name in ("rotations", "images", "stabiliser", "num_free")}
+    rotation_starts = starts(raw["num_operations"])
+    tables["mean_rotations"] = np.add.reduceat(tables["rotations"], rotation_starts[:-1]) / raw["num_operations"][:, None, None]
     for name, counts in {
         "operation_start": "num_operations",
         "centring_start": "num_centrings",
@@ -76,13 +81,23 @@ def group_arrays() -> Mapping[str, np.ndarray]:
 def normalizer_arrays() -> Mapping[str, np.ndarray]:
     """Affine normalizers of all groups modulo the group itself as flat arrays; see ``normalizer.Normalizer``.
 
-    Elements of a group stand in one row: proper linear parts (the identity first), pure shifts (zero first), and for
-    the Sohncke groups one improper map onto the mirror-image group. ``element_start`` holds the offsets by group,
-    ``entry_start`` those of the (element, position) entries.
+    Elements of a group stand in one row: proper linear parts (the identity first), pure shifts (zero first),
+    and for the Sohncke groups one improper map onto the mirror-image group. ``element_start`` holds the
+    offsets by group, ``entry_start`` those of the (element, position) entries.
     """
     raw = _load_arrays("normalizers.npz")
-    tables: dict[str, np.ndarray] = {name: raw[name] / 48.0 for name in ("shifts", "map_linear", "map_shift", "directions")}
-    for name in ("linear", "functionals", "permutations", "mirror_partner", "num_linear", "num_shifts", "num_directions"):
+    tables: dict[str, np.ndarray] = {
+        name: raw[name] / 48.0 for name in ("shifts", "map_linear", "map_shift", "directions")
+    }
+    for name in (
+        "linear",
+        "functionals",
+        "permutations",
+        "mirror_partner",
+        "num_linear",
+        "num_shifts",
+        "num_directions",
+    ):
         tables[name] = raw[name].astype(np.int64)
     num_positions = np.diff(group_arrays()["position_start"])
     num_elements = tables["num_linear"] + tables["num_shifts"] + (tables["mirror_partner"] > 0)
