@@ -136,7 +136,8 @@ class AseDatabase:
             structure = type(structure)(
                 structure.lattice, structure.frac_coords, structure.atomic_numbers, site_properties
             )
-        except Exception as error:  # a foreign blob: whatever goes wrong is this row's reason, not the end
+        except Exception as error:
+            # a foreign blob: whatever goes wrong is this row's reason, not the end
             return Rejection(self.path, row_id, None, reason_of(error))
         return self.dataset.record(
             own_id or record_id,

@@ -5,12 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import PurePath
 from typing import Any
 
-from nucleate.crystal.convert import decode_text, unit_cell_from_cif
+from nucleate.crystal.convert import unit_cell_from_cif
 from nucleate.data.record import Record, Rejection, Task
-from nucleate.data.sources.csv_rows import DAMAGED_STREAM, TableRow, iter_rows, open_table
+from nucleate.data.sources.csv_rows import (
+    DAMAGED_STREAM,
+    TableRow,
+    iter_rows,
+    open_table,
+    read_header,
+)
 from nucleate.data.sources.dataset import Dataset, reason_of
 from nucleate.data.sources.foreign_values import column_kind, find_id_column, parse_cell
 from nucleate.errors import NucleateError, ParseError
@@ -102,12 +109,11 @@ class CsvTable:
             return
         layout: _Layout = task.details["layout"]
         row = task.first
-        end = task.first + (task.count or 0)
         try:
             with closing(open_table(self.path)) as stream:
-                for row, table_row in enumerate(layout.rows(stream, task.details["offset"]), task.first):
-                    if row >= end:
-                        return
+                # islice asks for no row beyond its last: what follows is another task's to name.
+                rows = islice(layout.rows(stream, task.details["offset"]), task.count)
+                for row, table_row in enumerate(rows, task.first):
                     yield self._record(layout, row, table_row)
         except (NucleateError, *DAMAGED_STREAM) as error:
             # The index had read these rows, so the file has changed since; say so instead of stopping the build.
@@ -128,12 +134,12 @@ class CsvTable:
                     raise ParseError(f"Column {name!r} {error}.") from error
             if layout.stem in {"train", "val", "test"}:
                 properties.setdefault("split", layout.stem)
-            if not cells[layout.cif_column].strip():
+            cif = cells[layout.cif_column]
+            if not cif.strip():
                 raise ParseError(f"The row has no structure: column {layout.cif_column!r} is empty.")
-            structure = unit_cell_from_cif(cells[layout.cif_column], name=record_id, max_atoms=self.max_atoms)
-        except (
-            Exception
-        ) as error:  # foreign text: whatever a parser trips over is this row's reason, not the end
+            structure = unit_cell_from_cif(cif, name=record_id, max_atoms=self.max_atoms)
+        except Exception as error:
+            # foreign text: whatever a parser trips over is this row's reason, not the end
             return Rejection(self.path, row, given_id or None, reason_of(error))
         return self.dataset.record(
             record_id, structure, properties=properties, file=self.path, row=row, database_id=given_id or None
@@ -208,4 +214,9 @@ class _Layout:
 
 def _decode(cell: str) -> str:
     """The cell's true text: its bytes were kept as Latin-1 while rows were searched."""
-    return cell if cell.isascii() else decode_text(cell.encode("latin-1"), name="the cell")
+    if cell.isascii():
+        return cell
+    try:
+        return cell.encode("latin-1").decode("utf-8")
+    except UnicodeDecodeError:
+        return cell  # Latin-1 indeed, as the rows of tables pasted together can be

@@ -9,13 +9,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
 from nucleate.data.record import Record, Rejection, Source, Task
-from nucleate.data.sources import archive, ase_database, csv_table, json_files, parquet_table, structure_files
+from nucleate.data.sources import (
+    archive,
+    ase_database,
+    csv_table,
+    extxyz,
+    json_files,
+    parquet_table,
+    structure_files,
+)
 from nucleate.data.sources.dataset import Dataset, reason_of
 from nucleate.data.sources.foreign_values import BENCHMARK_UNITS
 from nucleate.errors import SourceError
 
 FILES_PER_TASK = 256
 _MAX_FILE_BYTES = archive.MAX_MEMBER_BYTES
+#: A larger trajectory is cut into blocks of frames; smaller ones go into a bundle with other files.
+_LARGE_EXTXYZ_BYTES = 8 * 2**20
 
 
 def open_files(
@@ -121,6 +131,9 @@ class FileCollection:
             return ase_database.AseDatabase(path, self.dataset)
         if lower.endswith(json_files.SUFFIXES):
             return json_files.json_source(path, self.dataset)
+        if lower.endswith(extxyz.SUFFIXES) and _size(path) > _LARGE_EXTXYZ_BYTES:
+            stem = structure_files.record_name(self._relative(path))
+            return extxyz.ExtxyzFile(path, stem, extxyz.FrameReader(self.dataset, self.max_atoms))
         if archive.is_archive(path):
             return json_files.zipped_json_source(path, self.dataset) or structure_files.StructureArchive(
                 path, self.structure_reader, self.dataset.units
@@ -183,7 +196,7 @@ class FileCollection:
             if structure_files.structure_format(path) is None:
                 yield Rejection(path, None, None, structure_files.NOT_READABLE)
                 return
-            if size > _MAX_FILE_BYTES and structure_files.structure_format(path) != "extxyz":
+            if size > _MAX_FILE_BYTES:
                 limit = f"{_MAX_FILE_BYTES // 2**20} MiB"
                 yield Rejection(path, None, None, f"The file has {size / 2**20:.0f} MiB, more than {limit}.")
                 return
@@ -232,6 +245,13 @@ def _folder_problem(path: str) -> str | None:
     if structure_files.structure_format(path) == "cif" or archive.is_archive(path):
         return f"{PurePath(path).name} is a folder with the name of a file; what is inside it is read."
     return None
+
+
+def _size(path: str) -> int:
+    try:
+        return os.path.getsize(path)
+    except OSError:
+        return 0  # reading it gives the reason
 
 
 def _fixed_part(pattern: str) -> str:

@@ -176,7 +176,8 @@ class JarvisEntries:
         record_id = own_id or f"{self.name}-{row}"
         try:
             structure = _unit_cell(entry.get("atoms"), record_id)
-        except Exception as error:  # a foreign entry: whatever goes wrong is its reason, not the end
+        except Exception as error:
+            # a foreign entry: whatever goes wrong is its reason, not the end
             return Rejection(self.file, row, own_id, reason_of(error))
         properties = {name: value for name, value in entry.items() if name not in {"atoms", "desc", key}}
         return self.dataset.record(

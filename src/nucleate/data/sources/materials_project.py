@@ -210,7 +210,8 @@ class MaterialsProject:
 
                 structure = Structure.from_dict(dict(structure))
             cell = unit_cell_from_pymatgen(structure, name=material_id, max_atoms=self.max_atoms)
-        except Exception as error:  # a foreign document: whatever goes wrong is its reason, not the end
+        except Exception as error:
+            # a foreign document: whatever goes wrong is its reason, not the end
             return Rejection(self._place, material_id, material_id, reason_of(error))
         properties = {name: _plain(_value(document, name)) for name in self.properties}
         terms = _value(_value(document, "builder_meta"), "license")
@@ -240,7 +241,8 @@ class MaterialsProject:
                 mute_progress_bars=True,
             ) as client:
                 return list(client.materials.summary.search(all_fields=False, **criteria))
-        except Exception as error:  # the client raises its own and its dependencies' types alike
+        except Exception as error:
+            # the client raises its own and its dependencies' types alike
             raise SourceError(
                 f"The Materials Project did not answer: {_without_key(reason_of(error), self.api_key)}"
             ) from None

@@ -180,7 +180,8 @@ class OptimadeStructures:
         own_id, attributes = str(entry["id"]), entry["attributes"]
         try:
             structure = unit_cell_from_optimade(attributes, name=own_id)
-        except Exception as error:  # a foreign entry: whatever goes wrong is its reason, not the end
+        except Exception as error:
+            # a foreign entry: whatever goes wrong is its reason, not the end
             return Rejection(place, own_id, own_id, reason_of(error))
         properties = {key: value for key, value in attributes.items() if key not in STRUCTURE_FIELDS}
         return self.dataset.record(

@@ -108,7 +108,8 @@ class ParquetTable:
         database_id = None if given_id in (None, "") else str(given_id)
         try:
             structure = columns.structure(cells, record_id, self.max_atoms)
-        except Exception as error:  # foreign values: whatever goes wrong is this row's reason, not the end
+        except Exception as error:
+            # foreign values: whatever goes wrong is this row's reason, not the end
             return Rejection(self.path, row, database_id, reason_of(error))
         properties = {name: value for name, value in cells.items() if name not in columns.left_out}
         return self.dataset.record(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
@@ -14,19 +12,18 @@ from nucleate.crystal.convert import (
     CifBlock,
     cif_blocks,
     decode_text,
-    unit_cell_from_ase,
     unit_cell_from_poscar,
 )
 from nucleate.crystal.unit_cell import UnitCell
 from nucleate.data.record import Record, Rejection, Task
-from nucleate.data.sources import archive
+from nucleate.data.sources import archive, extxyz
 from nucleate.data.sources.cif_splitting import split_cif
 from nucleate.data.sources.dataset import Dataset, reason_of
+from nucleate.data.sources.extxyz import FrameReader
 from nucleate.errors import ParseError, SourceError
 
 CIF_SUFFIXES = (".cif", ".mcif")
 POSCAR_SUFFIXES = (".vasp", ".poscar", ".contcar")
-XYZ_SUFFIXES = (".extxyz", ".xyz")
 MEMBERS_PER_TASK = 256
 #: Each task on a compressed tar streams from its start, and each on a zip reads its directory again.
 MAX_TASKS_PER_ARCHIVE = 32
@@ -43,7 +40,7 @@ def structure_format(name: str) -> str | None:
         return "cif"
     if lower.endswith(POSCAR_SUFFIXES) or base.upper().startswith(("POSCAR", "CONTCAR")):
         return "poscar"
-    if lower.endswith(XYZ_SUFFIXES):
+    if lower.endswith(extxyz.SUFFIXES):
         return "extxyz"
     return None
 
@@ -91,8 +88,9 @@ class StructureReader:
                     0,
                 )
             else:
-                yield from self._extxyz(stem, text, file)
-        except Exception as error:  # foreign text: whatever a parser trips over is the reason, not the end
+                yield from FrameReader(self.dataset, self.max_atoms).records(stem, content, file=file)
+        except Exception as error:
+            # foreign text: whatever a parser trips over is the reason, not the end
             yield Rejection(file, None, None, reason_of(error))
 
     def _one(
@@ -106,7 +104,8 @@ class StructureReader:
     ) -> Record | Rejection:
         try:
             structure = parse()
-        except Exception as error:  # as above
+        except Exception as error:
+            # as above
             return Rejection(file, row, record_id, reason_of(error))
         return self.dataset.record(
             record_id, structure, properties=properties, file=file, row=row, **(provenance or {})
@@ -146,33 +145,6 @@ class StructureReader:
             record_id, lambda: block.unit_cell(max_atoms=self.max_atoms), properties, file, row, provenance
         )
 
-    def _extxyz(self, stem: str, text: str, file: str) -> Iterator[Record | Rejection]:
-        frames = list(split_extxyz(text))
-        for row, frame in enumerate(frames):
-            record_id = stem if len(frames) == 1 else f"{stem}-{row}"
-            yield self.frame(record_id, frame, file=file, row=row)
-
-    def frame(self, record_id: str, frame: str, *, file: str, row: int) -> Record | Rejection:
-        """The record of one extended-XYZ frame; its ``info`` gives the properties, its arrays site properties."""
-        try:
-            atoms = _read_frame(frame)
-            properties = {k: v for k, v in atoms.info.items() if isinstance(k, str)}
-            if atoms.calc is not None:
-                properties.update(
-                    {k: v for k, v in atoms.calc.results.items() if k not in {"forces", "magmoms"}}
-                )
-            for key in ("material_id", "id", "structure_id"):
-                if isinstance(properties.get(key), (str, int)):
-                    record_id = str(properties.pop(key))
-                    break
-            structure = unit_cell_from_ase(atoms, name=record_id, max_atoms=self.max_atoms)
-        except Exception as error:  # as above
-            return Rejection(file, row, record_id, reason_of(error))
-        units = {"energy": "eV", "free_energy": "eV", "stress": "eV/Å³", "dipole": "e Å"}
-        return self.dataset.record(
-            record_id, structure, properties=properties, file=file, row=row, units=units
-        )
-
 
 NOT_READABLE = (
     "The file is not one that nucleate reads (.cif, POSCAR, CONTCAR, .vasp, .extxyz, .csv, .parquet, .db, .json, "
@@ -188,40 +160,7 @@ def record_name(name: str) -> str:
     return str(path.with_suffix("")) if path.suffix.lower() in _NAMED_SUFFIXES else str(path)
 
 
-_NAMED_SUFFIXES = frozenset(CIF_SUFFIXES + POSCAR_SUFFIXES + XYZ_SUFFIXES)
-
-
-def split_extxyz(text: str) -> Iterator[str]:
-    """Frames of an extended-XYZ text, cut by their line counts.
-
-    Raises:
-        ParseError: a frame does not begin with its number of atoms, or the text ends inside a frame.
-    """
-    stream = io.StringIO(text)
-    for number, head in enumerate(stream):
-        if not head.strip():
-            continue
-        try:
-            count = int(head)
-        except ValueError as error:
-            raise ParseError(
-                f"Frame {number} begins with {head.strip()[:40]!r}, not its number of atoms."
-            ) from error
-        lines = [head, *(stream.readline() for _ in range(count + 1))] if 0 <= count <= 10**7 else []
-        if not lines or not lines[-1].strip():
-            raise ParseError(f"Frame {number} says {count} atoms, but the text ends or is empty before them.")
-        yield "".join(lines)
-
-
-def _read_frame(frame: str) -> Any:
-    from ase.io.extxyz import read_xyz  # noqa: PLC0415 - ase is slow to import
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about columns it renames; nothing is lost by it
-        atoms = next(iter(read_xyz(io.StringIO(frame), index=0)), None)
-    if atoms is None:
-        raise ParseError("The frame holds no atoms.")
-    return atoms
+_NAMED_SUFFIXES = frozenset(CIF_SUFFIXES + POSCAR_SUFFIXES + extxyz.SUFFIXES)
 
 
 @dataclass(frozen=True)
