@@ -120,7 +120,7 @@ def checked_unit_cell(
     site_properties: Mapping[str, Any],
     name: str,
     max_atoms: int,
-    site_names: Sequence[str] | None = None,
+    site_names: Sequence[str] | np.ndarray | None = None,
 ) -> UnitCell:
     """Unit cell of these atoms, if they are one: finite, with volume, with real elements, no atom twice.
 

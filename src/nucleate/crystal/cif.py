@@ -128,9 +128,10 @@ def _expand(
         raise InvalidStructureError(
             f"{where}: site {sites.labels[row]} has fractional coordinates {sites.frac_coords[row].tolist()}"
         )
+    rounding = sites.rounding()
     for row, label in enumerate(sites.labels):
         try:
-            images = site_images(sites.frac_coords[row], operations, lattice=lattice)
+            images = site_images(sites.frac_coords[row], operations, lattice=lattice, rounding=rounding[row])
         except InvalidStructureError as error:
             raise InvalidStructureError(f"{where}: site {label}: {error}") from error
         num_atoms += len(images.frac_coords)

@@ -31,11 +31,17 @@ class CifSites:
         labels: site labels; element and row number where the block has none.
         species: element, isotope and oxidation state of each site.
         frac_coords: coordinates as written.
+        raw_coords: their text, one list per axis.
     """
 
     labels: Sequence[str]
     species: Sequence[Species]
     frac_coords: Float[np.ndarray, "sites 3"]
+    raw_coords: Sequence[Sequence[str]]
+
+    def rounding(self) -> Float[np.ndarray, "sites 3"]:
+        """One unit in the last digit of each coordinate, trailing zeros not counted, at most 0.01."""
+        return np.array([[_last_digit(value) for value in column] for column in self.raw_coords]).T
 
 
 def read_sites(tags: CifTags, *, max_atoms: int) -> CifSites:
@@ -82,7 +88,14 @@ def read_sites(tags: CifTags, *, max_atoms: int) -> CifSites:
             )
             for one, symbol in zip(species, types)
         ]
-    return CifSites(labels, species, _read_coords(columns, labels, where=tags.where))
+    coords = _read_coords(columns, labels, where=tags.where)
+    return CifSites(labels, species, coords, [columns[axis] for axis in _AXES])
+
+
+def _last_digit(value: str) -> float:
+    mantissa, _, exponent = unquoted(value).strip().lower().partition("(")[0].partition("e")
+    digits = len(mantissa.partition(".")[2].rstrip("0"))
+    return 10.0 ** (min(-max(digits, 2) + int(exponent or 0), -2))
 
 
 def _why_no_sites(tags: CifTags) -> str:

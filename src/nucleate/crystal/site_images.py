@@ -6,15 +6,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nucleate.crystal.cell_checks import OVERLAP_DISTANCE
 from nucleate.crystal.operation import OperationList
 from nucleate.errors import InvalidStructureError
 from nucleate.shapes import Float, Int
 
-MERGE_DISTANCE = 0.3
-"""Images of one site nearer than this (Å) are one atom on a special position."""
+MAX_MERGE_DISTANCE = 0.3
+"""No rounding is believed to put images of one atom further apart than this (Å): no two nuclei are nearer."""
 
 _FIXED = 1e-7  # Å; an averaged site is mapped onto itself to rounding
-_MAX_ROUNDS = 8
+_MAX_ROUNDS = 50
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,42 +36,46 @@ def site_images(
     operations: OperationList,
     *,
     lattice: Float[np.ndarray, "3 3"],
-    merge_distance: float = MERGE_DISTANCE,
+    rounding: Float[np.ndarray, "3"],
 ) -> SiteImages:
-    """Images of a site, after the site was moved exactly onto its special position if it is near one.
+    """Images of a site, after the site was moved exactly onto its special position if its digits say it is on one.
 
-    The operations that carry the site to less than ``merge_distance`` from itself form its site-symmetry
-    group S; the site becomes the mean of its images under S, ``x <- 1/|S| sum_S (W x + t - n)``, which S
-    leaves fixed. Then its images either coincide to rounding or are further apart than any rounding makes
-    them. A fixed distance in Å, not in fractional coordinates (pymatgen's CifParser takes 1e-4 of each axis),
-    because three-digit thirds in a 20 Å cell are 0.02 Å apart and two-digit ones 0.1 Å, while no two nuclei
-    are nearer than 0.7 Å: between those, 0.3 Å separates rounding from chemistry in every cell.
+    An operation fixes the site if what separates the image from the site, ``d = W x + t - n - x``, is
+    explained by the digits of x: ``|d_i| <= sum_j |W_ij| e_j + e_i`` with e the last digit written, and less
+    than 0.3 Å in all; or if it is less than 0.01 Å, where two atoms would be refused as one written twice. The
+    site becomes the mean of its images under these operations, which they leave fixed; then its images either
+    coincide to rounding or were meant to be apart.
+
+    So 0.3333 and 0.67 are thirds in a cell of any size, while an atom written with nine digits stays where it
+    is even if a mirror plane is 0.1 Å away, as in a generated or distorted crystal. A fixed tolerance fails one
+    of the two: pymatgen's CifParser (1e-4 of each axis) leaves three atoms for one at 0.33, and gemmi (0.4 Å)
+    merges atoms that only came near a plane.
 
     Args:
         frac_coords: the site as written.
         operations: a group, modulo the lattice.
         lattice: rows a, b, c in Å.
-        merge_distance: in Å.
+        rounding: one unit in the last digit written, for each coordinate.
 
     Raises:
-        InvalidStructureError: the site lies at the rim of the distance, so that the operations near it are no
-            group.
+        InvalidStructureError: the operations that fix the site within its digits are no group.
     """
     site = frac_coords - np.floor(frac_coords)
+    explained = np.abs(operations.rotations) @ rounding + rounding
     for _ in range(_MAX_ROUNDS):
         images = operations.rotations @ site + operations.translations
         delta = images - site
         delta -= np.rint(delta)
         cartesian = delta @ lattice
         squared = np.einsum("ij,ij->i", cartesian, cartesian)
-        fixing = squared < merge_distance**2
+        fixing = (np.abs(delta) <= explained * (1 + 1e-6)).all(axis=1) & (squared < MAX_MERGE_DISTANCE**2)
+        fixing |= squared < OVERLAP_DISTANCE**2
         if squared[fixing].max() < _FIXED**2:
             break
         site = site + delta[fixing].mean(axis=0)
     else:
         raise InvalidStructureError(
-            f"its images at {frac_coords.tolist()} are about {merge_distance} Å apart: "
-            "neither one atom nor several"
+            f"{frac_coords.tolist()} is neither on a special position nor clearly off it"
         )
     images -= np.floor(images)
     images[images >= 1.0] = 0.0
