@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol, runtime_checkable
 
 from nucleate.errors import StoreError
 
@@ -20,6 +20,7 @@ TEMPORARY_PREFIX = ".writing-"
 OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "az", "oss", "memory"})
 
 
+@runtime_checkable
 class Folder(Protocol):
     """What a store needs of the place it lies in; names are relative and use forward slashes."""
 
