@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import http.server
 import pickle
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -92,3 +94,71 @@ def same_crystal() -> Callable[[UnitCell, object], bool]:
         )
 
     return same
+
+
+class LoopbackServer:
+    """A web server on loopback that answers from a mapping, and can fail or break off as told."""
+
+    def __init__(self, answers: dict[str, bytes]) -> None:
+        self.answers = answers
+        self.requests: list[tuple[str, dict[str, str]]] = []
+        self.failures: dict[str, list[int]] = {}
+        self.break_off: dict[str, list[int]] = {}
+        self.redirects: dict[str, str] = {}
+        outer = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def log_message(self, *args: object) -> None:
+                pass
+
+            def do_GET(self) -> None:
+                outer.requests.append((self.path, dict(self.headers)))
+                if outer.failures.get(self.path):
+                    return self.send_error(outer.failures[self.path].pop(0))
+                if self.path in outer.redirects:
+                    self.send_response(302)
+                    self.send_header("Location", outer.redirects[self.path])
+                    self.end_headers()
+                    return None
+                answer = outer.answers.get(self.path)
+                if callable(answer):
+                    answer = answer(self.path)
+                if answer is None:
+                    return self.send_error(404)
+                start = 0
+                if "Range" in self.headers:
+                    start = int(self.headers["Range"].removeprefix("bytes=").rstrip("-"))
+                    if start >= len(answer):
+                        return self.send_error(416)
+                self.send_response(206 if start else 200)
+                body = answer[start:]
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                if outer.break_off.get(self.path):
+                    body = body[: outer.break_off[self.path].pop(0)]
+                self.wfile.write(body)
+                self.close_connection = True
+                return None
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+@pytest.fixture
+def http_server():
+    servers: list[LoopbackServer] = []
+
+    def start(answers: dict[str, bytes]) -> LoopbackServer:
+        servers.append(LoopbackServer(answers))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.close()

@@ -14,6 +14,7 @@ _BLOCK = 2**20
 #: A record of 1000 atoms with descriptors is below 1 MB; anything larger is not one record.
 MAX_ITEM_CHARACTERS = 64 * 2**20
 _SPACE = " \t\r\n"
+_NUMBER_CHARACTERS = "0123456789+-.eE"
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,8 @@ class _Text:
                 continue
             except RecursionError as error:
                 raise ParseError(f"The JSON is nested too deeply at byte {self.position()}.") from error
-            # A number that ends with the window may go on behind it.
-            if end == len(self.window) and self.window[end - 1] not in '"]}' and self.more():
+            # A number that ends with the window may go on behind it ("0" of "0.5").
+            if not self.window[end:].strip(_NUMBER_CHARACTERS) and self.more():
                 continue
             self.at = end
             return value
