@@ -1,7 +1,7 @@
 """Where crystals come from: sources, cleaning with reasons, the sharded store and its splits.
 
-Reading a store needs numpy and pyarrow only. Building and exporting load the readers of foreign formats, so these names
-are imported when they are first used.
+Reading a store needs numpy and pyarrow only. Building and exporting load the readers of foreign formats, so
+these names are imported when they are first used.
 """
 
 from __future__ import annotations

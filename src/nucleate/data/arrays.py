@@ -1,4 +1,4 @@
-"""Many crystals as ragged numpy arrays: what a training batch is built from without a Python loop over crystals."""
+"""Many crystals as ragged numpy arrays: what a training batch is built from, without a loop over crystals."""
 
 from __future__ import annotations
 
@@ -58,9 +58,11 @@ class CrystalArrays:
 
 
 def arrays_from_table(
-    table: pa.Table, rows: Int[np.ndarray, "crystals"], properties: Mapping[str, Float[np.ndarray, "crystals"]]
+    table: pa.Table,
+    rows: Int[np.ndarray, "crystals"],
+    properties: Mapping[str, Float[np.ndarray, "crystals"]],
 ) -> CrystalArrays:
-    """Ragged arrays of a table that has the columns ``CRYSTAL_COLUMNS``; ``rows`` are their indices in the store."""
+    """Ragged arrays of a table with the columns ``CRYSTAL_COLUMNS``; ``rows`` are indices in the store."""
     wyckoff_indices, orbit_offsets = _ragged(table, "wyckoff_indices")
     atomic_numbers, _ = _ragged(table, "atomic_numbers")
     free_coords, _ = _ragged(table, "free_coords")

@@ -1,4 +1,4 @@
-"""From the finished jobs of a build to a store: duplicates out, dates into splits, hash, index, lists and manifest."""
+"""From the finished jobs of a build to a store: duplicates out, dates into splits, index, lists, manifest."""
 
 from __future__ import annotations
 
@@ -77,7 +77,9 @@ class _Totals:
             if self.counts[name]:
                 units = tuple(sorted(self.units.get(name, ())))
                 unit, seen = (units[0], ()) if len(units) == 1 else (None, units)
-                columns[name] = PropertyColumn(widen(self.kinds[name]) or "text", unit, self.counts[name], seen)
+                columns[name] = PropertyColumn(
+                    widen(self.kinds[name]) or "text", unit, self.counts[name], seen
+                )
         return columns
 
 
@@ -94,11 +96,14 @@ class _Duplicates:
         return (self.rows[low:high] - stored.start).tolist(), self.first_places[low:high]
 
 
-def assemble(folder: Folder, plan: BuildPlan, source: Mapping[str, Any], settings: Mapping[str, Any]) -> Manifest:
-    """The manifest of the store that the finished jobs in ``folder`` make up, written together with its lists.
+def assemble(
+    folder: Folder, plan: BuildPlan, source: Mapping[str, Any], settings: Mapping[str, Any]
+) -> Manifest:
+    """The manifest of the store that the finished jobs in ``folder`` make up, written with its lists.
 
-    Shards of the jobs stay as they are until the manifest stands, so that this can be interrupted and repeated: one
-    that loses a duplicate, or whose records get their split only now, is written again under another name.
+    Shards of the jobs stay as they are until the manifest stands, so that this can be interrupted and
+    repeated: one that loses a duplicate, or whose records get their split only now, is written again under
+    another name.
     """
     journal = Journal.open(folder)
     index = build_index(journal.ids())
@@ -194,7 +199,9 @@ def _find_duplicates(journal: Journal, index: IdIndex) -> _Duplicates:
                     found.append((row, first_place[place["id"]]))
                 else:
                     first_place[place["id"]] = f"{place['provenance.file']}, row {place['provenance.row']}"
-    return _Duplicates(np.array([row for row, _ in found], dtype=np.int64), tuple(first for _, first in found))
+    return _Duplicates(
+        np.array([row for row, _ in found], dtype=np.int64), tuple(first for _, first in found)
+    )
 
 
 def _days(table: pa.Table, plan: BuildPlan) -> list[float]:

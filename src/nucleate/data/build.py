@@ -1,4 +1,4 @@
-"""Building a store: every record of a source encoded, in parallel, in bounded memory, resumable at any moment."""
+"""Building a store: every record of a source encoded, in parallel, in bounded memory, resumable anywhere."""
 
 from __future__ import annotations
 
@@ -58,7 +58,8 @@ class BuildReport:
     Attributes:
         location: path or URL of the store.
         manifest: everything about the store.
-        num_resumed: inputs that an interrupted build had done already; all of them where the store was complete.
+        num_resumed: inputs that an interrupted build had done already; all of them where the store was
+            complete.
         seconds: time this call took.
     """
 
@@ -87,7 +88,9 @@ class BuildReport:
         remarks = []
         for path, table in self.manifest.tables.items():
             if count := table["records_without_row"]:
-                remarks.append(f"{count:,} records have no row in {path}: {_named(table['ids_without_row'], count)}.")
+                remarks.append(
+                    f"{count:,} records have no row in {path}: {_named(table['ids_without_row'], count)}."
+                )
             if count := table["rows_without_record"]:
                 left_out = table["rows_of_left_out_records"]
                 why = f" ({left_out:,} of them belong to inputs left out)" if left_out else ""
@@ -95,9 +98,13 @@ class BuildReport:
                 remarks.append(f"{count:,} rows of {path} have no record{why}: {named}.")
         for name, column in self.manifest.properties.items():
             if column.units_seen:
-                remarks.append(f"Property {name} comes in several units ({', '.join(column.units_seen)}): convert it.")
+                remarks.append(
+                    f"Property {name} comes in several units ({', '.join(column.units_seen)}): convert it."
+                )
         if count := self.manifest.split_counts.get("unassigned", 0):
-            remarks.append(f"{count:,} records have no value of the column that decides their split: 'unassigned'.")
+            remarks.append(
+                f"{count:,} records have no value of the column that decides their split: 'unassigned'."
+            )
         return remarks
 
 
@@ -124,8 +131,8 @@ def build_store(
 ) -> BuildReport:
     """The store of every record of a source that is a crystal, and what was left out and why.
 
-    Killed at any moment, the same call goes on where it stopped and gives the store an uninterrupted one gives. The
-    content hash does not depend on the number of workers.
+    Killed at any moment, the same call goes on where it stopped and gives the store an uninterrupted one
+    gives. The content hash does not depend on the number of workers.
 
     Args:
         source_spec: what ``open_source`` reads: a file, folder, archive, or ``jarvis:dft_3d`` and the like.
@@ -162,7 +169,7 @@ def build_store(
         joined = JoinedTable(table, properties_id_column, table_fingerprint(table))
         joined.read()  # a table that cannot be read should say so before anything is built
     spec = os.fspath(source_spec)
-    source = open_source(spec, **(source_options or {}))
+    source = open_source(spec, max_atoms=max_atoms, **(source_options or {}))
     tasks = list(source.tasks())
     plan = BuildPlan(os.fspath(out), source, encoding, rule, joined)
     settings = {
@@ -247,7 +254,8 @@ def _begin(folder: Folder, settings: Mapping[str, Any]) -> None:
         strangers = sorted(p.name for p in folder.path.iterdir() if p.name != BUILD_FOLDER)
         if strangers:
             raise StoreError(
-                f"{folder.location} is not empty and holds no store ({', '.join(strangers[:5])}): name a new folder"
+                f"{folder.location} is not empty and holds no store ({', '.join(strangers[:5])}): "
+                "name a new folder"
             )
     folder.write_bytes(SETTINGS_FILE, json.dumps(settings, indent=1).encode())
 
@@ -269,7 +277,9 @@ def _differences(found: Mapping[str, Any], asked: Mapping[str, Any], prefix: str
         if there == wanted:
             continue
         if name in ("source_tasks", "fingerprint"):
-            what = "files or rows of the source" if name == "source_tasks" else "content of the property table"
+            what = (
+                "files or rows of the source" if name == "source_tasks" else "content of the property table"
+            )
             differing.append(f"the {what} changed since")
         elif isinstance(there, dict) and isinstance(wanted, dict):
             differing += _differences(there, wanted, f"{name} ")
@@ -280,7 +290,7 @@ def _differences(found: Mapping[str, Any], asked: Mapping[str, Any], prefix: str
 
 @contextmanager
 def _locked(folder: Folder) -> Iterator[None]:
-    """Keep a second build out of a local folder; the operating system lets go of the lock when a build is killed."""
+    """Keep a second build out of a local folder; the lock goes with its process, also when that is killed."""
     if not isinstance(folder, LocalFolder):
         yield
         return

@@ -1,4 +1,4 @@
-"""One job of a build: read a task of the source, encode its records, write its shards and say what became of each."""
+"""One job of a build: read a task of the source, encode its records, write its shards, report on each."""
 
 from __future__ import annotations
 
@@ -166,8 +166,8 @@ class JobResult:
 def run_job(plan: BuildPlan, job: Job, on_input: Callable[[bool], None] | None = None) -> JobResult:
     """What became of the job's inputs; its shards and journal entries are on disk when it returns.
 
-    Each part writes its shard first and its journal entry last, both in one step: a part without an entry is done
-    again and writes the same shard under the same name.
+    Each part writes its shard first and its journal entry last, both in one step: a part without an entry is
+    done again and writes the same shard under the same name.
 
     Args:
         plan: what the whole build shares.
@@ -228,16 +228,20 @@ class _PartWriter:
         properties, units = dict(item.properties), dict(item.units)
         joined = self.table.properties(record_id) if self.table else None
         if self.table and joined:
-            clashing = sorted(name for name in joined if name in properties and joined[name] != properties[name])
+            clashing = sorted(
+                name for name in joined if name in properties and joined[name] != properties[name]
+            )
             if clashing:
                 names = ", ".join(f"{n} ({properties[n]} and {joined[n]})" for n in clashing[:3])
-                reason = f"The source and the property table disagree on {names}: rename the column of the table"
+                reason = (
+                    f"The source and the property table disagree on {names}: rename the column of the table"
+                )
                 self.left_out.append(left_out(item, "property conflict", reason))
                 return False
             properties.update(joined)
             units.update({name: unit for name, unit in self.table.units.items() if name in joined})
         crystal = encoded.crystal
-        row = {
+        values: dict[str, Any] = {
             **crystal_row(crystal),
             "id": record_id,
             "digest": record_digest(record_id, crystal, properties),
@@ -248,8 +252,8 @@ class _PartWriter:
             **{f"provenance.{name}": _text(value) for name, value in asdict(item.provenance).items()},
         }
         if self.plan.encoding.keep_frame:
-            row.update(frame_row(encoded))
-        self.rows.append(row)
+            values.update(frame_row(encoded))
+        self.rows.append(values)
         self.properties.append(properties)
         for name, unit in units.items():
             self.units.setdefault(name, set()).add(unit)
@@ -276,7 +280,7 @@ class _PartWriter:
             kinds=property_kinds(table) if table is not None else {},
             counts=property_counts(table) if table is not None else {},
             units={name: sorted(units) for name, units in self.units.items()},
-            splits=Counter(row["split"] for row in self.rows),
+            splits=dict(Counter(row["split"] for row in self.rows)),
             licences=tuple(sorted(self.licences)),
             references=tuple(sorted(self.references)),
         )

@@ -1,4 +1,4 @@
-"""From a record of a source to an encoded crystal, or the reason why it is left out, in one sentence and a category."""
+"""From a record of a source to an encoded crystal, or why it is left out, as a sentence and a category."""
 
 from __future__ import annotations
 
@@ -45,7 +45,8 @@ class EncodingSettings:
         max_displacement: structures that had to move further (Å) are left out; None leaves it to the encoder.
         max_strain: structures that had to be strained more are left out; None leaves it to the encoder.
         keep_frame: also keep the way back to the source's own cell and frame.
-        pseudo_symmetry: also find the space group at 0.1, 0.01 and 0.001 Å, at about the cost of a second encoding.
+        pseudo_symmetry: also find the space group at 0.1, 0.01 and 0.001 Å, at about the cost of a second
+            encoding.
     """
 
     symprec: float = 0.01
@@ -128,7 +129,8 @@ def clean(record: Record, settings: EncodingSettings) -> Cleaned | LeftOut:
     except MemoryError:
         raise
     except Exception as error:
-        # A library that fails on one structure in a million must not end a build of days; the type is kept to find it.
+        # A library that fails on one structure in a million must not end a build of days; the type is kept to
+        # find it.
         return left_out(record, UNEXPECTED, f"{type(error).__name__}: {error}")
 
 

@@ -1,4 +1,4 @@
-"""Digest of a record and of a whole store: the same whatever the order, the shards and the number of workers."""
+"""Digest of a record and of a whole store: the same in any order, in any shards, with any workers."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _MODULUS = 1 << (8 * DIGEST_BYTES)
 def record_digest(record_id: str, crystal: Crystal, properties: Mapping[str, Any]) -> bytes:
     """BLAKE2b-128 over the id, the encoded crystal to the last bit and the properties, without provenance.
 
-    Where a record was read from does not count: moving a folder of files leaves the digest as it is. A number counts
-    by its value, so that 1 and 1.0 (the same cell of a table, read in two chunks) are one.
+    Where a record was read from does not count: moving a folder of files leaves the digest as it is. A number
+    counts by its value, so that 1 and 1.0 (the same cell of a table, read in two chunks) are one.
     """
     state = hashlib.blake2b(digest_size=DIGEST_BYTES)
     crystal_bytes = [
@@ -62,6 +62,8 @@ def subtract_digests(total: int, digests: Iterable[bytes]) -> int:
 
 
 def content_hash(total: int, num_records: int, split: Mapping[str, Any]) -> str:
-    """Hash of a store, 64 hexadecimal digits, from the sum of its record digests and the rule of its split."""
-    text = json.dumps({"records": f"{total:032x}", "num_records": num_records, "split": split}, sort_keys=True)
+    """Hash of a store, 64 hexadecimal digits: of the sum of its record digests and the rule of its split."""
+    text = json.dumps(
+        {"records": f"{total:032x}", "num_records": num_records, "split": split}, sort_keys=True
+    )
     return hashlib.sha256(text.encode()).hexdigest()

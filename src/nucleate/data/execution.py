@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -15,7 +16,9 @@ from nucleate.errors import StoreError
 JOBS_PER_WORKER = 2
 
 
-def run_in_process(plan: BuildPlan, jobs: Iterable[Job], on_input: Callable[[bool], None]) -> Iterator[JobResult]:
+def run_in_process(
+    plan: BuildPlan, jobs: Iterable[Job], on_input: Callable[[bool], None]
+) -> Iterator[JobResult]:
     """Results of the jobs one after the other, done in this process."""
     for job in jobs:
         yield run_job(plan, job, on_input)
@@ -24,14 +27,14 @@ def run_in_process(plan: BuildPlan, jobs: Iterable[Job], on_input: Callable[[boo
 def run_on_dask(
     plan: BuildPlan, jobs: Iterable[Job], *, workers: int, scheduler: str | None
 ) -> Iterator[JobResult]:
-    """Results of the jobs as they are done on a Dask cluster; at most a few jobs per worker are out at a time.
+    """Results of the jobs as they are done on a Dask cluster; only a few per worker are out at a time.
 
     Args:
         plan: what the whole build shares.
         jobs: what to do.
         workers: processes of the local cluster, used when no scheduler is given.
-        scheduler: address of a running scheduler, ``tcp://host:8786``; its workers must see the source and the store
-            under the same paths and have nucleate installed.
+        scheduler: address of a running scheduler, ``tcp://host:8786``; its workers must see the source and
+            the store under the same paths and have nucleate installed.
 
     Raises:
         StoreError: Dask is not installed, the scheduler does not answer, or a worker died again and again.
@@ -46,7 +49,8 @@ def run_on_dask(
         out: dict[str, tuple[Any, Job]] = {}
 
         def submit(job: Job) -> Any:
-            # A key of its own: an equal job of an earlier build on the same scheduler must not answer for this one.
+            # A key of its own: an equal job of an earlier build on the same scheduler must not answer for
+            # this one.
             future = client.submit(run_job, plan, job, key=f"nucleate-build-{build}-{job.number}")
             out[future.key] = future, job
             return future
@@ -59,8 +63,9 @@ def run_on_dask(
                     result = future.result()
                 except KilledWorker as error:
                     raise StoreError(
-                        f"Workers died again and again while reading {job.task.file} (task {job.task.key}): most often "
-                        "for want of memory; repeat the command with fewer --workers, it goes on where it stopped"
+                        f"Workers died again and again while reading {job.task.file} (task {job.task.key}): "
+                        "most often for want of memory; repeat the command with fewer --workers, it goes on "
+                        "where it stopped"
                     ) from error
                 following = next(waiting, None)
                 if following is not None:
@@ -76,7 +81,8 @@ def _client(workers: int, scheduler: str | None) -> Iterator[Any]:
         from distributed import Client, LocalCluster  # noqa: PLC0415  optional extra
     except ImportError as error:
         raise StoreError(
-            "Building with several workers needs Dask: install nucleate[cluster], or leave out --workers and --scheduler"
+            "Building with several workers needs Dask: install nucleate[cluster], or leave out --workers "
+            "and --scheduler"
         ) from error
     if scheduler is not None:
         try:
@@ -87,7 +93,11 @@ def _client(workers: int, scheduler: str | None) -> Iterator[Any]:
             yield client
         return
     cluster = LocalCluster(
-        n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs="error"
+        n_workers=workers,
+        threads_per_worker=1,
+        processes=True,
+        dashboard_address=None,
+        silence_logs=logging.ERROR,
     )
     with cluster, Client(cluster) as client:
         yield client

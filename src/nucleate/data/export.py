@@ -72,8 +72,8 @@ def export_store(
 ) -> ExportReport:
     """Files of all records of a store or of a selection (``store.split("test")``), one per record.
 
-    A file appears whole or not at all, so an interrupted export goes on where it stopped. ``index.csv`` says which
-    record is in which file. The names do not depend on the selection.
+    A file appears whole or not at all, so an interrupted export goes on where it stopped. ``index.csv`` says
+    which record is in which file. The names do not depend on the selection.
 
     Args:
         store: what to write.
@@ -87,11 +87,15 @@ def export_store(
     if format not in FORMATS:
         raise StoreError(f"There is no export format {format!r}: choose one of {', '.join(FORMATS)}")
     if is_url(out):
-        raise StoreError(f"Structures are exported to a local folder, {os.fspath(out)} is a URL: copy them there after")
+        raise StoreError(
+            f"Structures are exported to a local folder, {os.fspath(out)} is a URL: copy them there after"
+        )
     ending, write = FORMATS[format]
     folder = LocalFolder(Path(out))
     _prepare(folder, {"content_hash": store.content_hash, "format": format})
-    names = FileNames(record_id for batch in store.whole().iter_batches(["id"]) for record_id in batch[0].to_pylist())
+    names = FileNames(
+        record_id for batch in store.whole().iter_batches(["id"]) for record_id in batch[0].to_pylist()
+    )
     num_written = num_kept = 0
     with folder.writing(LIST_FILE) as path, path.open("w", newline="", encoding="utf-8") as file:
         lines = csv.writer(file)
@@ -119,7 +123,9 @@ def _prepare(folder: LocalFolder, settings: dict[str, str]) -> None:
         except ValueError:
             found = None
         if found != settings:
-            raise StoreError(f"{folder.location} holds an export of another store or format: name a new folder")
+            raise StoreError(
+                f"{folder.location} holds an export of another store or format: name a new folder"
+            )
         folder.remove_unfinished("")
     elif folder.path.exists() and any(folder.path.iterdir()):
         raise StoreError(f"{folder.location} is not empty: name a new folder for the structures")

@@ -1,4 +1,4 @@
-"""File names from record ids: safe on every file system, readable, never two the same, none longer than allowed."""
+"""File names from record ids: safe on every file system, readable, never two the same, never too long."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _RESERVED = re.compile(r"(?i)(con|prn|aux|nul|clock\$|com[0-9¹²³]|lpt[0-9¹²
 def safe_stem(record_id: str) -> str:
     """File name without ending for an id: the id itself where that is safe, else a cleaned one with a mark.
 
-    Safe means ASCII letters, digits and ``. _ + = -``, no dot at either end or doubled (``..``), no leading dash, no
-    name that Windows reserves (``con``, ``lpt1``, also with an ending), at most 120 characters. The mark is the start
-    of the id's hash, so that two ids cleaned alike stay apart.
+    Safe means ASCII letters, digits and ``. _ + = -``, no dot at either end or doubled (``..``), no leading
+    dash, no name that Windows reserves (``con``, ``lpt1``, also with an ending), at most 120 characters. The
+    mark is the start of the id's hash, so that two ids cleaned alike stay apart.
     """
     cleaned = _ALLOWED.sub("_", record_id)
     cleaned = re.sub(r"\.{2,}", "_", cleaned).strip(".").lstrip("-")
@@ -44,8 +44,8 @@ def marked_stem(record_id: str) -> str:
 class FileNames:
     """Names for all ids of a store; ids whose names differ in upper and lower case only are marked as well.
 
-    Which ids need a mark follows from the set of all ids, so the names are the same in any order and on every run.
-    Eight bytes per id are held while they are compared.
+    Which ids need a mark follows from the set of all ids, so the names are the same in any order and on every
+    run. Eight bytes per id are held while they are compared.
     """
 
     def __init__(self, ids: Iterable[str]) -> None:

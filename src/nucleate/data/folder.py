@@ -65,6 +65,10 @@ class Folder(Protocol):
         """Remove a subfolder with everything in it; nothing happens where it does not exist."""
         ...
 
+    def remove_unfinished(self, subfolder: str) -> None:
+        """Remove what a killed writer left half-written directly inside ``subfolder``."""
+        ...
+
 
 def is_url(path: str | os.PathLike[str]) -> bool:
     """Whether ``path`` is an fsspec URL such as ``s3://bucket/store`` (a drive letter is not)."""
@@ -176,13 +180,14 @@ class RemoteFolder:
             import fsspec  # noqa: PLC0415  optional extra, only URLs need it
         except ImportError as error:
             raise StoreError(
-                f"{self.url} is a URL and reading it needs fsspec: install nucleate[cloud], or use a local folder"
+                f"{self.url} is a URL and needs fsspec: install nucleate[cloud], or use a local folder"
             ) from error
         try:
             self._filesystem, self._root = fsspec.core.url_to_fs(self.url)
         except (ImportError, ValueError) as error:
             raise StoreError(
-                f"No driver for {self.url} ({error}): install it (s3fs for s3://, gcsfs for gs://) or use a local folder"
+                f"No driver for {self.url} ({error}): install it (s3fs for s3://, gcsfs for gs://), or use a "
+                "local folder"
             ) from error
         self._owner = os.getpid()
 

@@ -1,4 +1,4 @@
-"""Where each id of a store is: sorted 64-bit hashes with row numbers, 16 bytes per record, beside the shards."""
+"""Where each id of a store is: sorted 64-bit hashes with row numbers, 16 bytes per record."""
 
 from __future__ import annotations
 

@@ -90,8 +90,8 @@ class Journal:
             # A gap cannot come from an interruption: parts of a task are written one after the other.
             if part.task >= len(tasks) or part.part != first_part.get(part.task, 0):
                 raise StoreError(
-                    f"The journal of the unfinished store {self.folder.location} does not fit its source (entry "
-                    f"{part.file}): remove the folder and build again"
+                    f"The journal of the unfinished store {self.folder.location} does not fit its source "
+                    f"(entry {part.file}): remove the folder and build again"
                 )
             first_part[part.task] = part.part + 1
             consumed[part.task] = consumed.get(part.task, 0) + part.consumed

@@ -1,4 +1,4 @@
-"""The manifest of a store: what is in it, where it came from, how it was made, and the shards that make it up."""
+"""The manifest of a store: what is in it, where it came from, how it was made, and its shards."""
 
 from __future__ import annotations
 
@@ -43,7 +43,8 @@ class PropertyColumn:
     """One property of a store.
 
     Attributes:
-        kind: ``flag``, ``integer``, ``number``, ``text``, or ``array1`` to ``array4`` (a tensor of that rank).
+        kind: ``flag``, ``integer``, ``number``, ``text``, or ``array1`` to ``array4`` (a tensor of that
+            rank).
         unit: its unit as the source states it, None where unknown or where records disagree.
         count: records that have a value.
         units_seen: all units, where records disagree.
@@ -100,7 +101,8 @@ def read_manifest(folder: Folder) -> Manifest:
     """Manifest of the store in ``folder``.
 
     Raises:
-        StoreError: there is no store, its build did not finish, it cannot be read, or another version wrote it.
+        StoreError: there is no store, its build did not finish, it cannot be read, or another version wrote
+            it.
     """
     where = folder.location
     try:
@@ -108,7 +110,7 @@ def read_manifest(folder: Folder) -> Manifest:
     except (FileNotFoundError, NotADirectoryError) as error:
         if folder.exists(f"{BUILD_FOLDER}/settings.json"):
             raise StoreError(
-                f"The store {where} is not finished: repeat the command that builds it, it goes on where it stopped"
+                f"The store {where} is not finished: repeat the command that builds it, and it goes on"
             ) from error
         raise StoreError(
             f"There is no store at {where} (no {MANIFEST_FILE} in it): "
@@ -123,12 +125,15 @@ def read_manifest(folder: Folder) -> Manifest:
         version = content["schema_version"]
     except (ValueError, KeyError) as error:
         raise StoreError(
-            f"{MANIFEST_FILE} of {where} is damaged or not a nucleate store's ({error}): copy the store again or rebuild"
+            f"{MANIFEST_FILE} of {where} is damaged or not a nucleate store's ({error}): "
+            "copy the store again or rebuild it"
         ) from error
     if version != SCHEMA_VERSION:
         newer = isinstance(version, int) and version > SCHEMA_VERSION
         way_out = "update nucleate" if newer else "rebuild the store with `nucleate data build`"
-        raise StoreError(f"The store {where} has schema version {version}, this nucleate reads {SCHEMA_VERSION}: {way_out}")
+        raise StoreError(
+            f"The store {where} has schema version {version}, this nucleate reads {SCHEMA_VERSION}: {way_out}"
+        )
     try:
         properties = {
             name: PropertyColumn(**{**column, "units_seen": tuple(column["units_seen"])})

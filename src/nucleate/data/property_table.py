@@ -99,8 +99,12 @@ def _read(path: str, id_column: str | None) -> pa.Table:
         with pv.open_csv(path) as reader:
             names = reader.schema.names
         # Ids that look like numbers stay text: 0012 and 12 are two ids.
-        text = {name: pa.string() for name in names if name in (*ID_COLUMNS, id_column) or name.endswith("_id")}
-        return pv.read_csv(path, convert_options=pv.ConvertOptions(column_types=text, strings_can_be_null=True))
+        text = {
+            name: pa.string() for name in names if name in (*ID_COLUMNS, id_column) or name.endswith("_id")
+        }
+        return pv.read_csv(
+            path, convert_options=pv.ConvertOptions(column_types=text, strings_can_be_null=True)
+        )
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         message = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise SourceError(f"The property table {path} cannot be read as CSV or Parquet: {message}") from error
@@ -110,14 +114,16 @@ def _id_column(table: pa.Table, path: str, id_column: str | None) -> str:
     names = table.column_names
     if id_column is not None:
         if id_column not in names:
-            raise SourceError(f"The property table {path} has no column {id_column!r}; it has {', '.join(names)}")
+            raise SourceError(
+                f"The property table {path} has no column {id_column!r}; it has {', '.join(names)}"
+            )
         return id_column
     found = next((name for name in ID_COLUMNS if name in names), None)
     found = found or next((name for name in names if name.endswith("_id")), None)
     if found is None:
         raise SourceError(
-            f"The property table {path} has no column of ids ({', '.join(ID_COLUMNS)}); it has {', '.join(names)}: "
-            "rename the column that holds them"
+            f"The property table {path} has no column of ids ({', '.join(ID_COLUMNS)}); it has "
+            f"{', '.join(names)}: name the column that holds them (--properties-id)"
         )
     return found
 

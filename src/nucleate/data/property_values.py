@@ -1,7 +1,8 @@
 """Property columns of a store: one type per property, found from the values, widened when shards differ.
 
-A property is a flag, an integer, a number, a text, or an array of numbers of rank 1 to 4 (a tensor). Where the records
-of one property disagree in kind, the column becomes text and arrays in it are JSON, so that nothing is lost.
+A property is a flag, an integer, a number, a text, or an array of numbers of rank 1 to 4 (a tensor). Where
+the records of one property disagree in kind, the column becomes text and arrays in it are JSON, so that
+nothing is lost.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _SCALAR_TYPES = {"flag": pa.bool_(), "integer": pa.int64(), "number": pa.float64
 
 
 def property_kind(value: Any) -> str | None:
-    """Kind of one value: ``flag``, ``integer``, ``number``, ``text``, ``array1`` to ``array4``; None where missing."""
+    """Kind of a value: ``flag``, ``integer``, ``number``, ``text``, ``array1`` ... ``array4``; None: missing."""
     if value is None:
         return None
     if isinstance(value, bool):
@@ -52,7 +53,7 @@ def _array_rank(value: Any) -> int | None:
 
 
 def widen(kinds: Iterable[str | None]) -> str | None:
-    """The one kind that holds values of all ``kinds``: integers widen to numbers, anything else mixed to text."""
+    """The one kind that holds values of all ``kinds``: integers widen to numbers, other mixtures to text."""
     present = {kind for kind in kinds if kind is not None}
     if not present:
         return None
@@ -82,12 +83,12 @@ def kind_of_type(data_type: pa.DataType) -> str:
 
 
 def as_text(value: Any) -> str:
-    """A value as it stands in a column of text: text stays (as UTF-8 can hold it), everything else is JSON."""
+    """A value as it stands in a column of text: text stays (as UTF-8 can hold it), all else is JSON."""
     return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else json.dumps(value)
 
 
 def property_columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, pa.Array]:
-    """One typed Arrow array per property that occurs in ``rows`` (the properties of each record), names sorted."""
+    """One typed Arrow array per property in ``rows`` (the properties of each record), names sorted."""
     kinds: dict[str, set[str | None]] = {}
     for row in rows:
         for name, value in row.items():

@@ -1,4 +1,4 @@
-"""Parquet files of a store: written whole, read by row group, with the way out when one is missing or damaged."""
+"""Parquet files of a store: written whole, read by row group, with the way out when one is damaged."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ OPEN_FILES = 16
 
 
 def write_shard(folder: Folder, name: str, table: pa.Table) -> Shard:
-    """Description of the Parquet file (zstd) just written for ``table``; the file appears whole or not at all."""
+    """Description of the Parquet file (zstd) written for ``table``; the file appears whole or not at all."""
     with folder.writing(name) as path:
         # Floating-point columns hardly repeat: splitting their bytes helps zstd more than a dictionary does.
         floats = [_leaf(field) for field in table.schema if pa.types.is_floating(_value_type(field.type))]
@@ -104,7 +104,9 @@ class ShardFiles:
         except (pa.ArrowException, OSError) as error:
             raise self.error(shard, f"cannot be read ({_first_line(error)})") from error
         if opened.metadata.num_rows != entry.num_records:
-            raise self.error(shard, f"has {opened.metadata.num_rows:,} records instead of {entry.num_records:,}")
+            raise self.error(
+                shard, f"has {opened.metadata.num_rows:,} records instead of {entry.num_records:,}"
+            )
         self._files[shard] = opened
         if len(self._files) > OPEN_FILES:
             self._files.popitem(last=False)[1].close()
@@ -115,7 +117,8 @@ class ShardFiles:
         entry = self.manifest.shards[shard]
         return StoreError(
             f"Shard {entry.file} of {self.folder.location} {problem}: it holds {entry.num_records:,} of "
-            f"{self.manifest.num_records:,} records; copy the store again or rebuild it with `nucleate data build`"
+            f"{self.manifest.num_records:,} records; copy the store again, or rebuild it with "
+            "`nucleate data build`"
         )
 
     def problem(self, shard: Shard) -> str | None:
@@ -146,8 +149,8 @@ class ShardFiles:
             if name not in known:
                 if name in FRAME_COLUMNS:
                     raise StoreError(
-                        f"The store {self.folder.location} was built without the way back to the original frames: "
-                        "rebuild it with keep_frame=True (--keep-frame)"
+                        f"The store {self.folder.location} was built without the way back to the original "
+                        "frames: rebuild it with keep_frame=True (--keep-frame)"
                     )
                 raise StoreError(
                     f"The store {self.folder.location} has no column {name!r}; it has {', '.join(known)}"
@@ -155,7 +158,7 @@ class ShardFiles:
         return tuple(known if names is None else names)
 
     def read(self, shard: int, columns: Sequence[str], row_group: int | None = None) -> pa.Table:
-        """The named columns of one row group, or of the whole shard; a property the shard lacks is null there."""
+        """The named columns of a row group, or of the whole shard; a property that it lacks is null there."""
         file = self.file(shard)
         present = set(file.schema_arrow.names)
         wanted = [name for name in columns if name in present]

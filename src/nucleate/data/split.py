@@ -1,8 +1,8 @@
-"""Splits of a store: which of train, val and test a record is in, by a rule that does not depend on its neighbours.
+"""Splits of a store: a record is in train, val or test by a rule that does not depend on its neighbours.
 
-Random, formula and prototype splits hash (seed, key): the same record is in the same split whatever else is in the
-store, in whatever order it was built, and all records of one key stay together. The time split cuts the sorted dates
-once all of them are known; the given split takes a column as it stands.
+Random, formula and prototype splits hash (seed, key): the same record is in the same split whatever else is
+in the store, in whatever order it was built, and all records of one key stay together. The time split cuts
+the sorted dates once all of them are known; the given split takes a column as it stands.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class SplitRule:
     """How records are divided.
 
     Attributes:
-        method: ``random`` (by id), ``formula`` (by reduced formula), ``prototype`` (by prototype key), ``time`` (oldest
-            to newest by a date or year), ``given`` (a property says it).
+        method: ``random`` (by id), ``formula`` (by reduced formula), ``prototype`` (by prototype key),
+            ``time`` (oldest to newest by a date or year), ``given`` (a property says it).
         seed: another seed gives another random, formula or prototype split.
         fractions: shares of train, val and test.
         column: property that holds the date (``time``) or the split (``given``).
@@ -47,13 +47,19 @@ class SplitRule:
         if self.method not in METHODS:
             raise StoreError(f"There is no split {self.method!r}: choose one of {', '.join(METHODS)}")
         shares = self.fractions
-        if len(shares) != 3 or not all(0 <= f <= 1 for f in shares) or not math.isclose(sum(shares), 1, abs_tol=1e-9):
+        if (
+            len(shares) != 3
+            or not all(0 <= f <= 1 for f in shares)
+            or not math.isclose(sum(shares), 1, abs_tol=1e-9)
+        ):
             raise StoreError(
-                f"The fractions of train, val and test must be three numbers from 0 to 1 that add up to 1, got {shares}"
+                "The fractions of train, val and test must be three numbers from 0 to 1 that add up to 1, "
+                f"got {shares}"
             )
         if self.method == "time" and self.column is None:
             raise StoreError(
-                "A time split needs the property that holds the date or year: name it with split_column (--split-column)"
+                "A time split needs the property that holds the date or year: name it with split_column "
+                "(--split-column)"
             )
 
     @property
@@ -66,7 +72,7 @@ class SplitRule:
         return {**asdict(self), "fractions": list(self.fractions)}
 
     def assign(self, record_id: str, crystal: Crystal, properties: Mapping[str, Any]) -> str:
-        """Name of the record's split; ``unassigned`` until dates are known, or where the given column is empty."""
+        """Name of the record's split; ``unassigned`` until dates are known and where the column is empty."""
         if self.method == "given":
             value = properties.get(self.column or "split")
             return UNASSIGNED if value is None or str(value).strip() == "" else str(value).strip()
@@ -89,7 +95,7 @@ class SplitRule:
 
 
 def as_day(value: Any) -> float:
-    """A date as days since the year 0, a bare year as its first day; NaN where it cannot be read as either."""
+    """A date as days since the year 0, a bare year as its first day; NaN where it is neither."""
     if isinstance(value, bool) or value is None:
         return math.nan
     if isinstance(value, int | float):
@@ -122,12 +128,14 @@ def _days(moment: datetime) -> float:
 def time_limits(days: np.ndarray, fractions: tuple[float, float, float]) -> tuple[float, float]:
     """First days of val and of test: the oldest records train, the newest test, no day in two splits.
 
-    The limits are those whose shares are nearest to the fractions from below: a day shared by many records moves as
-    a whole into the later split.
+    The limits are those whose shares are nearest to the fractions from below: a day shared by many records
+    moves as a whole into the later split.
     """
     known = np.sort(days[np.isfinite(days)])
     if len(known) == 0:
-        raise StoreError("The time split found no record with a date or year: check split_column (--split-column)")
+        raise StoreError(
+            "The time split found no record with a date or year: check split_column (--split-column)"
+        )
     limits = []
     for share in (fractions[0], fractions[0] + fractions[1]):
         place = round(share * len(known))

@@ -1,10 +1,11 @@
-"""A store of encoded crystals on disk or behind a URL: random access, streaming and arrays, never all in memory."""
+"""A store of encoded crystals on disk or behind a URL: random access and streaming, never all in memory."""
 
 from __future__ import annotations
 
 import operator
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, SupportsIndex
 
@@ -54,10 +55,10 @@ class StoredRecord:
 
 
 class Store:
-    """Records of a store, or a selection of them (``store.split("train")``); indices count inside the selection.
+    """Records of a store, or a selection of them (``store.split("train")``); indices count within it.
 
-    A shard is opened when a row of it is asked for, ``CACHED_ROW_GROUPS`` row groups (512 records each) stay decoded.
-    A store can be pickled and survives a fork, so data-loader workers can share one.
+    A shard is opened when a row of it is asked for, ``CACHED_ROW_GROUPS`` row groups (512 records each) stay
+    decoded. A store can be pickled and survives a fork, so data-loader workers can share one.
     """
 
     def __init__(self, files: ShardFiles, rows: Int[np.ndarray, "rows"] | None = None) -> None:
@@ -137,7 +138,8 @@ class Store:
     def get(self, record_id: str) -> StoredRecord:
         """The record with this id, wherever in the store it is.
 
-        The index of ids is a file beside the shards; where it is missing it is built by one pass over the ids.
+        The index of ids is a file beside the shards; where it is missing it is built by one pass over the
+        ids.
 
         Raises:
             StoreError: no record has this id.
@@ -149,17 +151,15 @@ class Store:
         raise unknown_id(record_id, self.location, self.manifest.num_records)
 
     def index(self) -> IdIndex:
-        """Hashes of all ids of the store with their rows; a missing sidecar is built, and kept if that is allowed."""
+        """Hashes of all ids of the store with their rows; a missing sidecar is built and kept if possible."""
         if self._index is None:
             manifest, folder = self.manifest, self._files.folder
             self._index = read_index(folder, manifest.content_hash, manifest.num_records)
             if self._index is None:
                 whole = self.whole()
                 self._index = build_index(b.column(0).to_pylist() for b in whole.iter_batches(["id"]))
-                try:
+                with suppress(OSError):  # on read-only media the index stays in memory
                     write_index(folder, manifest.content_hash, self._index)
-                except OSError:
-                    pass  # a store on read-only media: the index stays in memory
         return self._index
 
     def encoded(self, index: SupportsIndex) -> EncodedStructure:
@@ -260,7 +260,9 @@ class Store:
             arrays = arrays_from_table(table, rows, {})
             yield from map(arrays.crystal, range(len(arrays)))
 
-    def iter_arrays(self, properties: Sequence[str] = (), *, split: str | None = None) -> Iterator[CrystalArrays]:
+    def iter_arrays(
+        self, properties: Sequence[str] = (), *, split: str | None = None
+    ) -> Iterator[CrystalArrays]:
         """Ragged arrays, one set per shard that has records of the selection.
 
         Args:
@@ -274,7 +276,9 @@ class Store:
         for name in properties:
             column = self.manifest.properties.get(name)
             if column is None or column.kind not in ("flag", "integer", "number"):
-                numeric = [n for n, c in self.manifest.properties.items() if c.kind in ("flag", "integer", "number")]
+                numeric = [
+                    n for n, c in self.manifest.properties.items() if c.kind in ("flag", "integer", "number")
+                ]
                 raise StoreError(
                     f"{self.location} has no numeric property {name!r}; it has {', '.join(numeric) or 'none'}"
                 )
@@ -299,10 +303,16 @@ class Store:
 
 def record_from_row(table: pa.Table, inside: int, row: int) -> StoredRecord:
     """The record at one row of a table that has all columns but those of the way back."""
-    cells = {name: table.column(name)[inside].as_py() for name in table.column_names if name not in CRYSTAL_COLUMNS}
+    cells = {
+        name: table.column(name)[inside].as_py() for name in table.column_names if name not in CRYSTAL_COLUMNS
+    }
     provenance = {n.removeprefix("provenance."): v for n, v in cells.items() if n.startswith("provenance.")}
-    tolerances = {n.removeprefix(TOLERANCE_PREFIX): v for n, v in cells.items() if n.startswith(TOLERANCE_PREFIX)}
-    properties = {n.removeprefix(PROPERTY_PREFIX): v for n, v in cells.items() if n.startswith(PROPERTY_PREFIX)}
+    tolerances = {
+        n.removeprefix(TOLERANCE_PREFIX): v for n, v in cells.items() if n.startswith(TOLERANCE_PREFIX)
+    }
+    properties = {
+        n.removeprefix(PROPERTY_PREFIX): v for n, v in cells.items() if n.startswith(PROPERTY_PREFIX)
+    }
     return StoredRecord(
         row=row,
         id=cells["id"],
