@@ -1,4 +1,4 @@
-"""The symmetrised CIF opens in pymatgen, ASE, gemmi and our own reader with the right group and the right atoms."""
+"""The symmetrised CIF opens in pymatgen, ASE, gemmi and our reader with the right group and atoms."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def random_crystal(number: int) -> Crystal:
     rng = np.random.default_rng(number)
     group = space_group(number)
     last = len(group.wyckoff_positions) - 1
-    indices = sorted({*range(0, last, 3), last}) + [last]
+    indices = [*range(0, last, 3), last, last]
     while True:
         free = np.array(
             [rng.random(3) * (np.arange(3) < group.wyckoff_positions[i].num_free) for i in indices]

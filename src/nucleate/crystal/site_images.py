@@ -38,18 +38,18 @@ def site_images(
     lattice: Float[np.ndarray, "3 3"],
     rounding: Float[np.ndarray, "3"],
 ) -> SiteImages:
-    """Images of a site, after the site was moved exactly onto its special position if its digits say it is on one.
+    """Images of a site, first moved exactly onto its special position if its digits say it is on one.
 
     An operation fixes the site if what separates the image from the site, ``d = W x + t - n - x``, is
-    explained by the digits of x: ``|d_i| <= sum_j |W_ij| e_j + e_i`` with e the last digit written, and less
-    than 0.3 Å in all; or if it is less than 0.01 Å, where two atoms would be refused as one written twice. The
-    site becomes the mean of its images under these operations, which they leave fixed; then its images either
-    coincide to rounding or were meant to be apart.
+    explained by the digits of x: ``|d_i| <= sum_j |W_ij| e_j + e_i`` with e the last digit written, and
+    less than 0.3 Å in all; or if it is less than 0.01 Å, where two atoms would be refused as one
+    written twice. The site becomes the mean of its images under these operations, which they leave
+    fixed; then its images either coincide to rounding or were meant to be apart.
 
-    So 0.3333 and 0.67 are thirds in a cell of any size, while an atom written with nine digits stays where it
-    is even if a mirror plane is 0.1 Å away, as in a generated or distorted crystal. A fixed tolerance fails one
-    of the two: pymatgen's CifParser (1e-4 of each axis) leaves three atoms for one at 0.33, and gemmi (0.4 Å)
-    merges atoms that only came near a plane.
+    So 0.3333 and 0.67 are thirds in a cell of any size, while an atom written with nine digits stays
+    where it is even if a mirror plane is 0.1 Å away, as in a generated or distorted crystal. A fixed
+    tolerance fails one of the two: pymatgen's CifParser (1e-4 of each axis) leaves three atoms for one
+    at 0.33, and gemmi (0.4 Å) merges atoms that only came near a plane.
 
     Args:
         frac_coords: the site as written.
