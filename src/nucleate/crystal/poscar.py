@@ -68,7 +68,8 @@ def unit_cell_from_poscar(text: str, *, name: str = "POSCAR", max_atoms: int = 1
     if len(factors) == 1 and factors[0] < 0:
         check_lattice(vectors, name=name)
         factors = [(-factors[0] / abs(float(np.linalg.det(vectors)))) ** (1 / 3)]
-    lattice = vectors * np.array(factors)
+    with np.errstate(over="ignore"):  # numbers too large are named by the check below
+        lattice = vectors * np.array(factors)
     reciprocal = check_lattice(lattice, name=name)
     coords = np.empty((num_atoms, 3))
     free = np.ones((num_atoms, 3), dtype=bool)
@@ -77,7 +78,8 @@ def unit_cell_from_poscar(text: str, *, name: str = "POSCAR", max_atoms: int = 1
         if is_selective:
             free[atom] = lines.flags()
     if mode[0] not in "Dd":
-        coords = coords * np.array(factors) @ reciprocal
+        with np.errstate(over="ignore", invalid="ignore"):
+            coords = coords * np.array(factors) @ reciprocal
     per_atom = [one for one, count in zip(species, counts) for _ in range(count)]
     properties: dict[str, np.ndarray] = {}
     if is_selective:

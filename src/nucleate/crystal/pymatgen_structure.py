@@ -163,12 +163,14 @@ def moment_array(values: Sequence[Any]) -> np.ndarray:
 def _read_species(element: Any, *, name: str) -> tuple[Species, float | None]:
     if any(base.__name__ == "DummySpecies" for base in type(element).__mro__):
         raise InvalidStructureError(f"{name} contains the dummy species {element}, which is not an element")
-    species = parse_species(element.symbol)
+    # The symbol of D and T is H; their name tells them apart.
+    species = parse_species(getattr(element, "element", element).name)
     if type(element).__name__ == "Element":
         return species, None
     charge = element.oxi_state
     charge = None if charge is None else float(charge)
-    return Species(species.atomic_number, species.mass_number, charge), element.spin
+    spin = element.spin
+    return Species(species.atomic_number, species.mass_number, charge), None if spin is None else float(spin)
 
 
 def _disordered(sites: Sequence[Any], name: str) -> DisorderedStructureError:
