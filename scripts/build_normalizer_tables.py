@@ -1,11 +1,12 @@
 """Writes src/nucleate/crystal/tables/normalizers.npz: affine normalizers modulo the group, for all 230 groups.
 
-For every linear part L that maps the translation lattice and the point group onto themselves, the shifts s with
-(L, s) G (L, s)^-1 = G are the solutions of one linear system of congruences modulo the lattice, solved exactly. The
-normalizer is stored as coset representatives: proper linear parts modulo the proper point group, and pure shifts
-modulo the lattice; each with the Wyckoff letter permutation and the map of free coordinates it induces. Continuous
-shifts of polar groups are stored as directions with their dual functionals. For the 65 Sohncke groups one improper
-map onto the mirror-image group (itself or the enantiomorphic partner) is added.
+For every linear part L that maps the translation lattice and the point group onto themselves, the shifts s
+with (L, s) G (L, s)^-1 = G are the solutions of one linear system of congruences modulo the lattice, solved
+exactly. The
+normalizer is stored as coset representatives: proper linear parts modulo the proper point group, and pure
+shifts modulo the lattice; each with the Wyckoff letter permutation and the map of free coordinates it
+induces. Continuous shifts of polar groups are stored as directions with their dual functionals. For the 65
+Sohncke groups one improper map onto the mirror-image group (itself or the enantiomorphic partner) is added.
 
 Run after build_space_group_tables.py:  python scripts/build_normalizer_tables.py
 """
@@ -16,8 +17,17 @@ import itertools
 from fractions import Fraction
 
 import numpy as np
+
 from build_space_group_tables import TABLES, left_inverse, pad, read_group, reduce_modulo
-from integer_lattice import clear_denominators, fractions, inverse, numerators, saturation, smith_normal_form, solve_congruences
+from integer_lattice import (
+    clear_denominators,
+    fractions,
+    inverse,
+    numerators,
+    saturation,
+    smith_normal_form,
+    solve_congruences,
+)
 
 DENOMINATOR = 48
 ENANTIOMORPHS = [(76, 78), (91, 95), (92, 96), (144, 145), (151, 153), (152, 154), (169, 170), (171, 172), (178, 179),
@@ -55,7 +65,9 @@ def linear_candidates(number: int) -> list[np.ndarray]:
     return [m.astype(object) for m in matrices if abs(determinant(m)) == 1]
 
 
-def conjugating_shifts(source: dict, target: dict, L: np.ndarray) -> tuple[list[np.ndarray], np.ndarray] | None:
+def conjugating_shifts(
+    source: dict, target: dict, L: np.ndarray
+) -> tuple[list[np.ndarray], np.ndarray] | None:
     """All s (conventional coordinates of the target) with (L, s) source (L, s)^-1 = target: (finite, continuous)."""
     Q, P = target["to_primitive"], target["primitive"]
     in_primitive = Q.dot(L).dot(source["primitive"])
@@ -70,7 +82,7 @@ def conjugating_shifts(source: dict, target: dict, L: np.ndarray) -> tuple[list[
         if wanted is None:
             return None
         # L t + s - W' s = t' (mod T)
-        rows.append(numerators(Q.dot((np.eye(3, dtype=object) - conjugate)).dot(P), 1).astype(object))
+        rows.append(numerators(Q.dot(np.eye(3, dtype=object) - conjugate).dot(P), 1).astype(object))
         rhs.append(Q.dot(wanted - L.dot(t)))
     solved = solve_congruences(np.concatenate(rows), np.concatenate(rhs))
     if solved is None:
@@ -102,7 +114,9 @@ def polar_functionals(group: dict) -> tuple[np.ndarray, np.ndarray]:
     return P.dot(directions), phi.dot(Q)
 
 
-def position_maps(source: list[dict], target: list[dict], target_group: dict, L, s) -> list[tuple[int, np.ndarray, np.ndarray]]:
+def position_maps(
+    source: list[dict], target: list[dict], target_group: dict, L, s
+) -> list[tuple[int, np.ndarray, np.ndarray]]:
     """For every source position w: (w', M, v) with (L, s) f_w(u) in the orbit of f_w'(M u + v)."""
     out = []
     for p in source:
@@ -169,7 +183,10 @@ def main() -> None:
         proper = {tuple(np.ravel(W)) for W in group["rotations"] if determinant(W) > 0}
         seen: set[tuple] = set()
         representatives = []
-        candidates = sorted(linear_candidates(number), key=lambda m: (not (m == np.eye(3)).all(), abs(m).sum(), tuple(-m.ravel())))
+        candidates = sorted(
+            linear_candidates(number),
+            key=lambda m: (not (m == np.eye(3)).all(), abs(m).sum(), tuple(-m.ravel())),
+        )
         for L in candidates:
             if determinant(L) < 0 or tuple(np.ravel(L)) in seen:
                 continue
@@ -182,7 +199,10 @@ def main() -> None:
         directions, functionals = polar_functionals(group)
         finite, continuous = conjugating_shifts(group, group, np.eye(3, dtype=object))
         assert continuous.shape[1] == directions.shape[1]
-        scale = [int(np.lcm.reduce([Fraction(x).denominator for x in group["to_primitive"].dot(d)])) for d in directions.T]
+        scale = [
+            int(np.lcm.reduce([Fraction(x).denominator for x in group["to_primitive"].dot(d)]))
+            for d in directions.T
+        ]
         residual = [directions.dot(np.array(k, dtype=object)) if len(k) else np.zeros(3, dtype=object)
                     for k in itertools.product(*(range(n) for n in scale))]  # fmt: skip
         pure: dict[tuple, np.ndarray] = {}
@@ -206,10 +226,14 @@ def main() -> None:
         flat["functionals"] += list(functionals)
         if len(proper) == len(group["rotations"]):
             partner = PARTNER.get(number, number)
-            for L in sorted((m for m in candidates if determinant(m) < 0), key=lambda m: not (m == -np.eye(3)).all()):
+            for L in sorted(
+                (m for m in candidates if determinant(m) < 0), key=lambda m: not (m == -np.eye(3)).all()
+            ):
                 shifts = conjugating_shifts(group, groups[partner], L)
                 if shifts is not None and shifts[0]:
-                    store(number, partner, L, min(shifts[0], key=lambda s: (sum(x != 0 for x in s), tuple(s))))
+                    store(
+                        number, partner, L, min(shifts[0], key=lambda s: (sum(x != 0 for x in s), tuple(s)))
+                    )
                     break
             else:
                 raise AssertionError(number)
@@ -225,7 +249,9 @@ def main() -> None:
         elif name.startswith("num_"):
             out[name] = np.array(rows, dtype=np.int16)
         else:
-            array = numerators(np.array(rows, dtype=object), 1 if name in ("linear", "functionals") else DENOMINATOR)
+            array = numerators(
+                np.array(rows, dtype=object), 1 if name in ("linear", "functionals") else DENOMINATOR
+            )
             out[name] = array.astype(np.int8)
             assert (out[name] == array).all(), name
     np.savez_compressed(TABLES / "normalizers.npz", **out)

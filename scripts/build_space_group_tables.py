@@ -1,8 +1,9 @@
 """Writes src/nucleate/crystal/tables/space_groups.npz and .json: operations and Wyckoff positions of all 230 groups.
 
-Operations come from moyopy in its standard setting (unique axis b, cell choice 1, hexagonal axes, origin choice 2).
-Letters and representative coordinates come from pyxtal; everything else (images, stabilisers, period lattices,
-identification maps) is computed here in exact rational arithmetic. Site-symmetry symbols come from moyopy.
+Operations come from moyopy in its standard setting (unique axis b, cell choice 1, hexagonal axes, origin
+choice 2). Letters and representative coordinates come from pyxtal; everything else (images, stabilisers,
+period lattices, identification maps) is computed here in exact rational arithmetic. Site-symmetry symbols
+come from moyopy.
 
     python scripts/build_space_group_tables.py
 """
@@ -16,8 +17,9 @@ from pathlib import Path
 
 import moyopy
 import numpy as np
-from integer_lattice import clear_denominators, fractions, inverse, numerators, saturation
 from pyxtal.symmetry import Group
+
+from integer_lattice import inverse, numerators, saturation
 
 TABLES = Path(__file__).parents[1] / "src" / "nucleate" / "crystal" / "tables"
 DENOMINATOR = 24
@@ -31,7 +33,10 @@ def read_group(number: int) -> dict:
     entry = moyopy.HallSymbolEntry(dataset_hall)
     # columns: primitive basis vectors in conventional coordinates
     primitive = inverse(entry.centering.linear)
-    centrings = [np.array([Fraction(round(x * 24), 24) for x in v], dtype=object) for v in entry.centering.lattice_points]
+    centrings = [
+        np.array([Fraction(round(x * 24), 24) for x in v], dtype=object)
+        for v in entry.centering.lattice_points
+    ]
     rotations, translations, seen = [], [], set()
     for W, t in zip(operations.rotations, operations.translations):
         key = tuple(np.ravel(W))
@@ -96,7 +101,11 @@ def analyse_position(group: dict, B: np.ndarray, c: np.ndarray) -> dict:
         basis, functionals, section = saturation(Q.dot(B))
         period = left.dot(group["primitive"].dot(basis))
     else:
-        functionals, section, period = np.eye(3, dtype=object), np.eye(3, dtype=object), np.zeros((0, 0), dtype=object)
+        functionals, section, period = (
+            np.eye(3, dtype=object),
+            np.eye(3, dtype=object),
+            np.zeros((0, 0), dtype=object),
+        )
     functionals = functionals.dot(Q) if d < 3 else np.zeros((0, 3), dtype=object)
     section = group["primitive"].dot(section) if d < 3 else np.zeros((3, 0), dtype=object)
 
@@ -163,7 +172,8 @@ def site_symmetry_symbols(number: int, positions: list[tuple]) -> list[str]:
         dataset = moyopy.MoyoDataset(cell, symprec=1e-5, setting=STANDARD)
         assert dataset.number == number, (number, letter, dataset.number)
         found = dataset.normalizer_wyckoff_positions(preserve_chirality=False)
-        # this dataset may differ from ours by a normalizer element: look the letter up in the one that leaves coordinates
+        # this dataset may differ from ours by a normalizer element: look the letter up in the one that leaves
+        # coordinates
         for _, wyckoffs in found.coset_representatives:
             for w in wyckoffs:
                 symbols.setdefault(w.letter, w.site_symmetry)

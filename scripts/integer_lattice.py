@@ -57,7 +57,9 @@ def smith_normal_form(matrix) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def inverse(matrix) -> np.ndarray:
     """Exact inverse of a square matrix of integers or fractions."""
     n = len(matrix)
-    rows = [[Fraction(x) for x in row] + [Fraction(int(i == j)) for j in range(n)] for i, row in enumerate(matrix)]
+    rows = [
+        [Fraction(x) for x in row] + [Fraction(int(i == j)) for j in range(n)] for i, row in enumerate(matrix)
+    ]
     for t in range(n):
         pivot = next(i for i in range(t, n) if rows[i][t] != 0)
         rows[t], rows[pivot] = rows[pivot], rows[t]
@@ -71,7 +73,9 @@ def inverse(matrix) -> np.ndarray:
 def fractions(matrix, denominator: int = 1) -> np.ndarray:
     """The array divided by ``denominator`` as exact fractions."""
     array = np.asarray(matrix, dtype=object)
-    return np.vectorize(lambda x: Fraction(int(x), denominator), otypes=[object])(array) if array.size else array
+    return (
+        np.vectorize(lambda x: Fraction(int(x), denominator), otypes=[object])(array) if array.size else array
+    )
 
 
 def numerators(array, denominator: int) -> np.ndarray:
@@ -110,8 +114,8 @@ def saturation(columns) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def solve_congruences(M, b) -> tuple[list[np.ndarray], np.ndarray] | None:
     """All s in (R/Z)^n with M s = b modulo 1: (finite solutions, basis of the continuous directions), or None.
 
-    ``M`` integer (rows, n), ``b`` fractions (rows,). Every solution is one of the finite ones plus a real combination
-    of the continuous directions (columns, primitive integer vectors).
+    ``M`` integer (rows, n), ``b`` fractions (rows,). Every solution is one of the finite ones plus a real
+    combination of the continuous directions (columns, primitive integer vectors).
     """
     U, D, V = smith_normal_form(M)
     rhs = U.dot(np.asarray(b, dtype=object))

@@ -46,8 +46,8 @@ class Atoms:
         rotations: W in fractional coordinates.
         frac_coords: ``W f(u) + t``, conventional fractional coordinates, not wrapped.
         cart_coords: Å, in the frame of the batch's lattices.
-        cart_rotations: R with ``r = R r_representative`` for column vectors: an equivariant feature of the atom is
-            that of its orbit's representative rotated by R (improper for improper operations).
+        cart_rotations: R with ``r = R r_representative`` for column vectors: an equivariant feature of the
+            atom is that of its orbit's representative rotated by R (improper for improper operations).
     """
 
     orbit: Int[Tensor, "atoms"]
@@ -67,7 +67,8 @@ class CrystalBatch:
         space_group_number: group of each crystal.
         lattice_params: free lattice parameters, zeros beyond those the group has.
         num_orbits: orbits of each crystal.
-        position_ids: row of each orbit's Wyckoff position among all 1,731 (``position_start`` of the group + letter).
+        position_ids: row of each orbit's Wyckoff position among all 1,731 (``position_start`` of the group +
+            letter).
         atomic_numbers: element of each orbit.
         free_coords: free coordinates of each orbit, zeros beyond those the position has.
     """
@@ -79,7 +80,7 @@ class CrystalBatch:
     atomic_numbers: Int[Tensor, "orbits"]
     free_coords: Float[Tensor, "orbits 3"]
 
-    # ---- making, moving, cutting and joining -----------------------------------------------------------------------
+    # ---- making, moving, cutting and joining ---------------------------------------------------------------
 
     @classmethod
     def from_crystals(
@@ -195,7 +196,7 @@ class CrystalBatch:
             begin = end
         return crystals
 
-    # ---- what follows from the fields ------------------------------------------------------------------------------
+    # ---- what follows from the fields ----------------------------------------------------------------------
 
     @property
     def device(self) -> torch.device:

@@ -8,7 +8,14 @@ import numpy as np
 
 from nucleate.crystal.crystal import Crystal
 from nucleate.crystal.normalizer import Normalizer, normalizer
-from nucleate.crystal.reencode import Encodings, apply_maps, crystal_of, encodings_of, fix_floating_origin, mirror_image
+from nucleate.crystal.reencode import (
+    Encodings,
+    apply_maps,
+    crystal_of,
+    encodings_of,
+    fix_floating_origin,
+    mirror_image,
+)
 from nucleate.crystal.space_group import space_group
 from nucleate.crystal.species import element_symbol
 from nucleate.crystal.tables import group_arrays
@@ -21,8 +28,8 @@ _OFF_GRID = 0.1370  # keeps exact fractions such as 1/8 away from the edges of t
 def prototype_key(crystal: Crystal) -> str:
     """Group, template and stoichiometric pattern: ``221:a|b|c``, one field of Wyckoff letters per element.
 
-    The smallest over all letter permutations of the normalizer and over the mirror image, elements unnamed. It does
-    not depend on the lattice or on any free coordinate.
+    The smallest over all letter permutations of the normalizer and over the mirror image, elements unnamed.
+    It does not depend on the lattice or on any free coordinate.
     """
     number, letters = _templates(crystal)
     rows = _element_rows(crystal, letters)
@@ -85,10 +92,11 @@ def _spell(number: int, row: bytes) -> str:
 def canonical_encoding(crystal: Crystal) -> Crystal:
     """The encoding that is smallest in letters, then in lattice parameters, then in free coordinates.
 
-    Monoclinic and triclinic cells are reduced first (shortest axes); polar origins are fixed by the circular mean;
-    every orbit takes the smallest of its equivalent free coordinates, and orbits are sorted. Where two encodings agree
-    within rounding in everything compared so far, the next quantity decides, so that the result is the same for every
-    encoding of the crystal; it may jump where the crystal is within 1e-5 of a tie.
+    Monoclinic and triclinic cells are reduced first (shortest axes); polar origins are fixed by the circular
+    mean; every orbit takes the smallest of its equivalent free coordinates, and orbits are sorted. Where two
+    encodings agree within rounding in everything compared so far, the next quantity decides, so that the
+    result is the same for every encoding of the crystal; it may jump where the crystal is within 1e-5 of a
+    tie.
     """
     group = crystal.group
     own = group.normalizer
@@ -106,7 +114,9 @@ def canonical_encoding(crystal: Crystal) -> Crystal:
     rows, orders = [], []
     for e in range(len(encodings)):
         grid = _grid(free[e])
-        order = np.lexsort((grid[:, 2], grid[:, 1], grid[:, 0], encodings.wyckoff_indices[e], crystal.atomic_numbers))
+        order = np.lexsort(
+            (grid[:, 2], grid[:, 1], grid[:, 0], encodings.wyckoff_indices[e], crystal.atomic_numbers)
+        )
         orders.append(order)
         rows.append(grid[order].ravel())
     best = int(_tied(np.array(rows))[0])
@@ -125,8 +135,8 @@ def canonical_encoding(crystal: Crystal) -> Crystal:
 def handedness(crystal: Crystal) -> int:
     """+1 or -1 for the two mirror images of a crystal in a Sohncke group, 0 where the two are the same.
 
-    The sign is that of the canonical form: +1 for the mirror image whose group number, letters, lattice parameters and
-    free coordinates come first.
+    The sign is that of the canonical form: +1 for the mirror image whose group number, letters, lattice
+    parameters and free coordinates come first.
     """
     own = crystal.group.normalizer
     if own.mirror is None:

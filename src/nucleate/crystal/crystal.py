@@ -40,11 +40,12 @@ class Crystal:
             ``ln(volume per atom / Å^3) / sqrt(3)``.
         wyckoff_indices: Wyckoff position of each orbit, 0 for letter a.
         atomic_numbers: element of each orbit.
-        free_coords: free coordinates u of each orbit; the columns from the position's ``num_free`` on are zero.
+        free_coords: free coordinates u of each orbit; the columns from the position's ``num_free`` on are
+            zero.
 
     Raises:
-        WyckoffError: a position the group does not have, a position without free coordinates used twice, or a value
-            in a column that is not free.
+        WyckoffError: a position the group does not have, a position without free coordinates used twice, or a
+            value in a column that is not free.
         InvalidStructureError: wrong number of lattice parameters, values that are not finite, no orbits.
     """
 
@@ -85,7 +86,7 @@ class Crystal:
                     "holds one orbit only, but is used more than once"
                 )
 
-    # ---- the tuple, read differently -------------------------------------------------------------------------------
+    # ---- the tuple, read differently -----------------------------------------------------------------------
 
     @property
     def group(self) -> SpaceGroup:
@@ -152,7 +153,9 @@ class Crystal:
     @property
     def density(self) -> float:
         """Mass density in g/cm^3."""
-        masses = sum(atomic_mass(int(z)) * int(m) for z, m in zip(self.atomic_numbers, self.multiplicities_primitive))
+        masses = sum(
+            atomic_mass(int(z)) * int(m) for z, m in zip(self.atomic_numbers, self.multiplicities_primitive)
+        )
         return masses / (self.num_atoms_primitive * self.volume_per_atom) * _AMU_PER_A3_IN_G_PER_CM3
 
     @property
@@ -171,7 +174,7 @@ class Crystal:
         parts = sorted((element_symbol(z), n // divisor) for z, n in counts.items())
         return "".join(f"{symbol}{n if n > 1 else ''}" for symbol, n in parts)
 
-    # ---- the cell and its atoms ------------------------------------------------------------------------------------
+    # ---- the cell and its atoms ----------------------------------------------------------------------------
 
     @cached_property
     def lattice(self) -> Float[np.ndarray, "3 3"]:
@@ -200,7 +203,9 @@ class Crystal:
         orbit = self.atom_to_orbit
         first = tables["image_start"][p]
         within = np.arange(len(orbit)) - np.repeat(np.cumsum(self.multiplicities_primitive) - self.multiplicities_primitive, self.multiplicities_primitive)  # fmt: skip
-        operation = tables["images"][first[orbit] + within] + tables["operation_start"][self.space_group_number - 1]
+        operation = (
+            tables["images"][first[orbit] + within] + tables["operation_start"][self.space_group_number - 1]
+        )
         rotated = np.einsum("aij,aj->ai", tables["rotations"][operation], self.representatives[orbit])
         return rotated + tables["translations"][operation]
 
@@ -218,7 +223,7 @@ class Crystal:
         wrapped = coords - np.floor(coords + 1e-12)
         return UnitCell(lattice, wrapped, self.atomic_numbers[orbit].astype(np.int64))
 
-    # ---- to and from other conventions -----------------------------------------------------------------------------
+    # ---- to and from other conventions ---------------------------------------------------------------------
 
     @classmethod
     def from_structure(cls, structure: Any, **options: Any) -> EncodedStructure:
@@ -226,13 +231,15 @@ class Crystal:
 
         Args:
             structure: UnitCell, pymatgen Structure, ASE Atoms, CIF text or POSCAR text.
-            **options: those of ``nucleate.crystal.encoding.encode``: ``symprec`` (0.01 Å), ``max_atoms``, ``subgroup``,
-                ``max_displacement``, ``max_strain``.
+            **options: those of ``nucleate.crystal.encoding.encode``: ``symprec`` (0.01 Å), ``max_atoms``,
+                ``subgroup``, ``max_displacement``, ``max_strain``.
 
         Raises:
-            InvalidStructureError, DisorderedStructureError, StructureTooLargeError, ParseError, SymmetryError.
+            InvalidStructureError, DisorderedStructureError, StructureTooLargeError, ParseError,
+            SymmetryError.
         """
-        # Symmetry search and foreign formats stay off the training path, where moyopy and pymatgen are absent.
+        # Symmetry search and foreign formats stay off the training path, where moyopy and pymatgen are
+        # absent.
         from nucleate.crystal.convert import to_unit_cell  # noqa: PLC0415
         from nucleate.crystal.encoding import encode  # noqa: PLC0415
 

@@ -18,8 +18,9 @@ from nucleate.shapes import Float, Int
 class EncodedStructure:
     """A crystal and the way between its standard setting and the user's own cell.
 
-    With P the transformation and p the origin shift, ``x_input = P x + p`` and ``A_input = P^-T A_std``; the ideal
-    lattice in the user's frame is ``A_std = A Q`` with A = ``crystal.lattice`` and Q = ``rotation``. Atom i is
+    With P the transformation and p the origin shift, ``x_input = P x + p`` and ``A_input = P^-T A_std``; the
+    ideal lattice in the user's frame is ``A_std = A Q`` with A = ``crystal.lattice`` and Q = ``rotation``.
+    Atom i is
 
         x_i = W f(u) + t + n,   W, t = operation ``atom_to_operation[i]``, f(u) of orbit ``atom_to_orbit[i]``,
 
@@ -27,8 +28,8 @@ class EncodedStructure:
 
     Attributes:
         crystal: the exact ideal crystal.
-        transformation: P, columns are the conventional basis in the input basis; its determinant is negative where the
-            input cell was left-handed, and below 1 in size where it was a supercell.
+        transformation: P, columns are the conventional basis in the input basis; its determinant is negative
+            where the input cell was left-handed, and below 1 in size where it was a supercell.
         origin_shift: p, in fractional coordinates of the input.
         rotation: Q, a proper rotation: row vectors of the standard frame times Q are in the user's frame.
         atom_to_orbit: orbit of each input atom.
@@ -67,7 +68,9 @@ class EncodedStructure:
         """The ideal crystal in the cell, setting, frame and atom order of the input, site properties included."""
         lattice = np.linalg.inv(self.transformation).T @ self.crystal.lattice @ self.rotation
         coords = self.standard_coords() @ self.transformation.T + self.origin_shift
-        return UnitCell(lattice, coords, self.crystal.atomic_numbers[self.atom_to_orbit], self.site_properties)
+        return UnitCell(
+            lattice, coords, self.crystal.atomic_numbers[self.atom_to_orbit], self.site_properties
+        )
 
     def vectors_to_standard(self, vectors: Float[np.ndarray, "atoms 3"]) -> Float[np.ndarray, "atoms 3"]:
         """Cartesian vectors (forces, moments) of the user's frame in the frame of ``crystal.lattice``."""
@@ -88,12 +91,15 @@ class EncodedStructure:
     def vectors_to_orbits(self, vectors: Float[np.ndarray, "atoms 3"]) -> Float[np.ndarray, "orbits 3"]:
         """One vector per orbit: the user's atom vectors, rotated back to the representatives and averaged.
 
-        The inverse of ``vectors_from_orbits`` on every field that has the symmetry of the crystal; of any other field
-        it keeps the symmetric part over the input's atoms.
+        The inverse of ``vectors_from_orbits`` on every field that has the symmetry of the crystal; of any
+        other field it keeps the symmetric part over the input's atoms.
         """
         back = np.einsum("aji,aj->ai", self._cartesian_rotations(), self.vectors_to_standard(vectors))
         counts = np.bincount(self.atom_to_orbit)
-        return np.stack([np.bincount(self.atom_to_orbit, back[:, i]) for i in range(3)], axis=1) / counts[:, None]
+        return (
+            np.stack([np.bincount(self.atom_to_orbit, back[:, i]) for i in range(3)], axis=1)
+            / counts[:, None]
+        )
 
     def vectors_from_orbits(self, vectors: Float[np.ndarray, "orbits 3"]) -> Float[np.ndarray, "atoms 3"]:
         """The field of atom vectors in the user's frame that one vector per orbit stands for."""

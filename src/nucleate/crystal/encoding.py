@@ -73,10 +73,10 @@ def encode(
 ) -> EncodedStructure:
     """The exact asymmetric unit of a unit cell, with the way back.
 
-    moyopy finds the group and the transformation to its standard setting. The lattice is projected onto the lattice
-    subspace (group average of its logarithm), each orbit onto its Wyckoff position: all atoms of an orbit are pulled
-    back to the representative by the inverse of their operation, averaged, and the mean is projected orthogonally in
-    the Cartesian metric,
+    moyopy finds the group and the transformation to its standard setting. The lattice is projected onto the
+    lattice subspace (group average of its logarithm), each orbit onto its Wyckoff position: all atoms of an
+    orbit are pulled back to the representative by the inverse of their operation, averaged, and the mean is
+    projected orthogonally in the Cartesian metric,
 
         u = (B^T G B)^-1 B^T G (y - c),   G = A A^T.
 
@@ -84,7 +84,8 @@ def encode(
         unit_cell: any cell, supercells and left-handed ones included.
         symprec: tolerance of the symmetry search in Å.
         max_atoms: refuse larger cells.
-        subgroup: number of a translationengleiche subgroup (1 for P1) to descend to instead of the full group.
+        subgroup: number of a translationengleiche subgroup (1 for P1) to descend to instead of the full
+            group.
         max_displacement: refuse if an atom moves further than this in Å; 10 ``symprec`` unless given.
         max_strain: refuse if the lattice is strained more than this (dimensionless).
 
@@ -126,8 +127,8 @@ def project(
     """The encoded structure for a known group, standard setting and assignment of atoms to orbits.
 
     Raises:
-        SymmetryError: an atom fits no image of its Wyckoff position, images are missing or shared, or the ideal
-            crystal is further from the input than ``max_displacement`` or ``max_strain``.
+        SymmetryError: an atom fits no image of its Wyckoff position, images are missing or shared, or the
+            ideal crystal is further from the input than ``max_displacement`` or ``max_strain``.
     """
     group = space_group(setting.space_group_number)
     P = setting.transformation
@@ -143,7 +144,8 @@ def project(
 
     free = projector.free_coords(projector.pull_back_points(coords[roots]))
     operation, translation, image_counts = projector.assign_images(coords, atom_to_orbit, free)
-    # The search fixes the origin only to symprec: take the mean residual out of it, then average over each orbit.
+    # The search fixes the origin only to symprec: take the mean residual out of it, then average over each
+    # orbit.
     residual = coords - projector.images(free, atom_to_orbit, operation, translation)
     drift = residual.mean(axis=0)
     coords -= drift
@@ -192,8 +194,8 @@ def project(
 class _Projector:
     """Projection of points onto the Wyckoff positions of one crystal's orbits, all orbits at once.
 
-    Operations are rows of the table of all groups. Points are conventional fractional coordinates; T is the translation
-    lattice of the group, centring included.
+    Operations are rows of the table of all groups. Points are conventional fractional coordinates; T is the
+    translation lattice of the group, centring included.
     """
 
     fit: LatticeFit
@@ -247,8 +249,8 @@ class _Projector:
     def pull_back_points(self, coords: Float[np.ndarray, "orbits 3"]) -> Float[np.ndarray, "orbits 3"]:
         """One point per orbit, carried onto ``f(R^d)`` by the inverse of the image it lies on and a translation.
 
-        x lies on the image ``W f(R^d) + t + T`` exactly if ``K (W^-1 (x - t) - c)`` is integer; of all images the one
-        nearest to that is taken.
+        x lies on the image ``W f(R^d) + t + T`` exactly if ``K (W^-1 (x - t) - c)`` is integer; of all images
+        the one nearest to that is taken.
         """
         tables = group_arrays()
         owner, within = segment_positions(self.num_images)

@@ -12,9 +12,9 @@ from nucleate.shapes import Float
 
 _R2, _R3, _R6 = 2**-0.5, 3**-0.5, 6**-0.5
 
-#: Orthonormal basis (Frobenius product) of symmetric 3x3 matrices. Every lattice system is spanned by the first 1
-#: (cubic), 2 (tetragonal, hexagonal, rhombohedral in hexagonal axes), 3 (orthorhombic), 4 (monoclinic, unique axis b)
-#: or 6 (triclinic) of them.
+#: Orthonormal basis (Frobenius product) of symmetric 3x3 matrices. Every lattice system is spanned by the
+#: first 1 (cubic), 2 (tetragonal, hexagonal, rhombohedral in hexagonal axes), 3 (orthorhombic), 4
+#: (monoclinic, unique axis b) or 6 (triclinic) of them.
 STRAIN_BASIS = np.array(
     [
         [[_R3, 0, 0], [0, _R3, 0], [0, 0, _R3]],
@@ -73,14 +73,16 @@ class LatticeFit:
 class LatticeSubspace:
     """The lattices compatible with a lattice system: ``A = A_ref exp(S) Q``, rows a, b, c.
 
-    ``A_ref`` is the reference shape (volume 1): a cube, or the hexagonal cell with c = a. ``S`` is symmetric and
-    invariant under every ``R = A_ref^-1 W^T A_ref``; ``Q`` is the orientation. In the orthonormal ``STRAIN_BASIS``,
-    ``S = sum_i s_i E_i``; with ``s_0 = ln(V)/sqrt(3)`` the only volume term. The free parameters are
+    ``A_ref`` is the reference shape (volume 1): a cube, or the hexagonal cell with c = a. ``S`` is symmetric
+    and invariant under every ``R = A_ref^-1 W^T A_ref``; ``Q`` is the orientation. In the orthonormal
+    ``STRAIN_BASIS``, ``S = sum_i s_i E_i``; with ``s_0 = ln(V)/sqrt(3)`` the only volume term. The free
+    parameters are
 
         p_0 = ln(V / N) / sqrt(3),   p_i = s_i   (i >= 1),
 
-    V / N the volume per atom in Å^3: crystals of one composition and packing have nearly the same p_0 whatever their
-    cell. Every real vector p is a lattice of the system, and every lattice of the system in this setting is one p.
+    V / N the volume per atom in Å^3: crystals of one composition and packing have nearly the same p_0
+    whatever their cell. Every real vector p is a lattice of the system, and every lattice of the system in
+    this setting is one p.
     """
 
     lattice_system: str
@@ -121,8 +123,8 @@ class LatticeSubspace:
     ) -> Float[np.ndarray, "*batch k"]:
         """Free parameters of lattices given by their metric ``G = A A^T`` in Å^2, in the standard setting.
 
-        The metric must already have the symmetry of the system, as after a change of encoding; nothing is averaged away
-        but rounding.
+        The metric must already have the symmetry of the system, as after a change of encoding; nothing is
+        averaged away but rounding.
         """
         inverse = np.linalg.inv(self.reference)
         values, vectors = np.linalg.eigh(inverse @ metric @ inverse.T)

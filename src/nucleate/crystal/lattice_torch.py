@@ -19,8 +19,9 @@ class _SymmetricLog(torch.autograd.Function):
     """log(S) of symmetric positive matrices; the derivative uses divided differences.
 
     With ``S = U diag(l) U^T``, ``d log(S) = U (F o (U^T dS U)) U^T``,
-    ``F_ij = (log l_i - log l_j) / (l_i - l_j)`` and ``F_ii = 1 / l_i`` (Daleckii and Krein; Higham, Functions of
-    Matrices, theorem 3.11). Differentiating through the eigenvectors instead divides by zero at equal eigenvalues.
+    ``F_ij = (log l_i - log l_j) / (l_i - l_j)`` and ``F_ii = 1 / l_i`` (Daleckii and Krein; Higham, Functions
+    of Matrices, theorem 3.11). Differentiating through the eigenvectors instead divides by zero at equal
+    eigenvalues.
     """
 
     @staticmethod
@@ -34,10 +35,13 @@ class _SymmetricLog(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         values, vectors = ctx.saved_tensors
         first, second = values[..., :, None], values[..., None, :]
-        # log(a / b) / (a - b) = 2 artanh(z) / (a - b) with z = (a - b) / (a + b), which is smooth through z = 0
+        # log(a / b) / (a - b) = 2 artanh(z) / (a - b) with z = (a - b) / (a + b), which is smooth through z =
+        # 0
         z = (first - second) / (first + second)
         small = z.abs() < 1e-3
-        ratio = torch.where(small, 1 + z**2 / 3 + z**4 / 5, torch.atanh(z) / torch.where(small, torch.ones_like(z), z))
+        ratio = torch.where(
+            small, 1 + z**2 / 3 + z**4 / 5, torch.atanh(z) / torch.where(small, torch.ones_like(z), z)
+        )
         factors = 2 * ratio / (first + second)
         symmetric = (gradient + gradient.mT) / 2
         return vectors @ (factors * (vectors.mT @ symmetric @ vectors)) @ vectors.mT
@@ -45,14 +49,16 @@ class _SymmetricLog(torch.autograd.Function):
 
 def symmetric_log(matrix: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 3 3"]:
     """Logarithm of symmetric positive definite matrices, differentiable once, also at equal eigenvalues."""
-    return _SymmetricLog.apply(matrix)
+    return _SymmetricLog.apply((matrix + matrix.mT) / 2)
 
 
 @cache
 def _tables(device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
     """(strain basis, reference lattice by group, which parameters are free by group); row 0 of a group is unused."""
     systems = [entry["lattice_system"] for entry in group_names()]
-    references = torch.stack([torch.eye(3, dtype=torch.float64)] + [torch.tensor(lattice_subspace(s).reference) for s in systems])
+    references = torch.stack(
+        [torch.eye(3, dtype=torch.float64)] + [torch.tensor(lattice_subspace(s).reference) for s in systems]
+    )
     free = torch.zeros(len(systems) + 1, MAX_LATTICE_PARAMS, dtype=torch.bool)
     for number, system in enumerate(systems, start=1):
         free[number, : NUM_LATTICE_PARAMS[system]] = True
@@ -65,7 +71,9 @@ def free_lattice_params(space_group_number: Int[Tensor, "crystals"]) -> Tensor:
     return _tables(space_group_number.device, torch.float64)[2][space_group_number]
 
 
-def reference_lattices(space_group_number: Int[Tensor, "crystals"], *, dtype: torch.dtype) -> Float[Tensor, "crystals 3 3"]:
+def reference_lattices(
+    space_group_number: Int[Tensor, "crystals"], *, dtype: torch.dtype
+) -> Float[Tensor, "crystals 3 3"]:
     """A_ref of each group, volume 1."""
     return _tables(space_group_number.device, dtype)[1][space_group_number]
 

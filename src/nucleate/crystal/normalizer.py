@@ -15,9 +15,9 @@ from nucleate.shapes import Float, Int
 class EncodingMaps:
     """Changes of encoding ``x -> L x + s`` with what they do to every Wyckoff position of the group.
 
-    An orbit on position w with free coordinates u is, after element e, an orbit on position ``permutations[e, w]``
-    with free coordinates ``map_linear[e, w] u + map_shift[e, w]`` (3-vectors, unused components zero). The lattice
-    rows become ``L^-T A``.
+    An orbit on position w with free coordinates u is, after element e, an orbit on position
+    ``permutations[e, w]`` with free coordinates ``map_linear[e, w] u + map_shift[e, w]`` (3-vectors, unused
+    components zero). The lattice rows become ``L^-T A``.
     """
 
     linear: Int[np.ndarray, "e 3 3"]
@@ -32,7 +32,11 @@ class EncodingMaps:
     def take(self, index: np.ndarray | slice) -> EncodingMaps:
         """The chosen elements."""
         return EncodingMaps(
-            self.linear[index], self.shifts[index], self.permutations[index], self.map_linear[index], self.map_shift[index]
+            self.linear[index],
+            self.shifts[index],
+            self.permutations[index],
+            self.map_linear[index],
+            self.map_shift[index],
         )
 
     def then(self, after: EncodingMaps) -> EncodingMaps:
@@ -56,10 +60,10 @@ class EncodingMaps:
 class Normalizer:
     """The chirality-preserving affine normalizer N+ of a space group G, modulo G.
 
-    Every element of N+ is ``(shift) o (linear element)`` times an operation of G, plus, in polar groups, a real
-    combination of ``directions``. For groups 16 to 230 ``linear`` is complete. In the monoclinic and triclinic groups
-    the linear parts are infinite (choice of cell); ``linear`` then holds those with entries from -2 to 2 (monoclinic)
-    or -1 to 1 (triclinic), which join neighbouring cells and generate the rest.
+    Every element of N+ is ``(shift) o (linear element)`` times an operation of G, plus, in polar groups, a
+    real combination of ``directions``. For groups 16 to 230 ``linear`` is complete. In the monoclinic and
+    triclinic groups the linear parts are infinite (choice of cell); ``linear`` then holds those with entries
+    from -2 to 2 (monoclinic) or -1 to 1 (triclinic), which join neighbouring cells and generate the rest.
 
     Attributes:
         linear: elements with distinct linear parts modulo the proper point group, the identity first.
@@ -96,8 +100,8 @@ class Normalizer:
     def letter_permutations(self) -> Int[np.ndarray, "n positions"]:
         """The finite group of permutations of the Wyckoff positions that N+ induces, the identity first.
 
-        Finite for every group, since it does not depend on the metric: closed under composition from the stored
-        elements.
+        Finite for every group, since it does not depend on the metric: closed under composition from the
+        stored elements.
         """
         stored = np.unique(np.concatenate([self.linear.permutations, self.shifts.permutations]), axis=0)
         found = {tuple(range(stored.shape[1]))}

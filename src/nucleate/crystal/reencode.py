@@ -13,7 +13,9 @@ from nucleate.crystal.space_group import space_group
 from nucleate.crystal.tables import group_arrays
 from nucleate.shapes import Float, Int
 
-_PHASE_THRESHOLD = 0.05  # a circular mean shorter than this has no usable direction; the next harmonic is tried
+_PHASE_THRESHOLD = (
+    0.05  # a circular mean shorter than this has no usable direction; the next harmonic is tried
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +52,9 @@ def apply_maps(encodings: Encodings, maps: EncodingMaps) -> Encodings:
     rows, elements = np.repeat(np.arange(n), m), np.tile(np.arange(m), n)
     w = encodings.wyckoff_indices[rows]
     e = elements[:, None]
-    free = np.einsum("eoij,eoj->eoi", maps.map_linear[e, w], encodings.free_coords[rows]) + maps.map_shift[e, w]
+    free = (
+        np.einsum("eoij,eoj->eoi", maps.map_linear[e, w], encodings.free_coords[rows]) + maps.map_shift[e, w]
+    )
     back = np.linalg.inv(maps.linear)[elements]
     metric = np.swapaxes(back, -1, -2) @ encodings.metric[rows] @ back
     return Encodings(maps.permutations[e, w], free, metric)
@@ -61,7 +65,11 @@ def crystal_of(encodings: Encodings, row: int, *, space_group_number: int, like:
     group = space_group(space_group_number)
     params = group.lattice_subspace.params_of_metric(encodings.metric[row], num_atoms=like.num_atoms)
     return Crystal(
-        space_group_number, params, encodings.wyckoff_indices[row], like.atomic_numbers, encodings.free_coords[row]
+        space_group_number,
+        params,
+        encodings.wyckoff_indices[row],
+        like.atomic_numbers,
+        encodings.free_coords[row],
     )
 
 
@@ -74,9 +82,7 @@ def mirror_image(crystal: Crystal) -> Crystal:
     return crystal_of(mirrored, 0, space_group_number=normalizer.mirror_partner, like=crystal)
 
 
-def shift_along(
-    number: int, encodings: Encodings, shift: Float[np.ndarray, "e 3"]
-) -> Encodings:
+def shift_along(number: int, encodings: Encodings, shift: Float[np.ndarray, "e 3"]) -> Encodings:
     """The encodings with their origins moved along the continuous directions of a polar group.
 
     Every position of a polar group is free along them, so that only free coordinates change: ``du = B^+ s``.
@@ -95,14 +101,17 @@ def _pseudo_inverses(number: int) -> Float[np.ndarray, "positions 3 3"]:
 def fix_floating_origin(normalizer: Normalizer, encodings: Encodings) -> Encodings:
     """The encodings with the floating origin of a polar group fixed, once for every choice that is left.
 
-    Along each continuous direction j the multiplicity-weighted circular mean of ``exp(2 pi i h phi_j(f))`` over the
-    orbits is brought to phase zero, with the smallest harmonic h whose mean does not vanish; that leaves h choices.
+    Along each continuous direction j the multiplicity-weighted circular mean of ``exp(2 pi i h phi_j(f))``
+    over the orbits is brought to phase zero, with the smallest harmonic h whose mean does not vanish; that
+    leaves h choices.
     """
     number = normalizer.space_group_number
     for j in range(normalizer.directions.shape[1]):
         tables = group_arrays()
         ids = encodings.wyckoff_indices + space_group(number).position_start
-        points = np.einsum("eoij,eoj->eoi", tables["basis"][ids], encodings.free_coords) + tables["origin"][ids]
+        points = (
+            np.einsum("eoij,eoj->eoi", tables["basis"][ids], encodings.free_coords) + tables["origin"][ids]
+        )
         phases = 2j * np.pi * (points @ normalizer.functionals[j])
         weights = tables["num_images"][ids]
         harmonic = 0
@@ -113,7 +122,9 @@ def fix_floating_origin(normalizer: Normalizer, encodings: Encodings) -> Encodin
         offset = -np.angle(mean) / (2 * np.pi * harmonic)
         choices = offset[:, None] + np.arange(harmonic) / harmonic
         rows = np.repeat(np.arange(len(encodings)), harmonic)
-        encodings = shift_along(number, encodings.take(rows), choices.reshape(-1, 1) * normalizer.directions[:, j])
+        encodings = shift_along(
+            number, encodings.take(rows), choices.reshape(-1, 1) * normalizer.directions[:, j]
+        )
     return encodings
 
 
@@ -133,7 +144,9 @@ def random_encoding(crystal: Crystal, rng: np.random.Generator) -> Crystal:
         d = position.num_free
         if d:
             choice = rng.integers(len(position.identification_linear))
-            free[o, :d] = position.identification_linear[choice] @ free[o, :d] + position.identification_shift[choice]
+            free[o, :d] = (
+                position.identification_linear[choice] @ free[o, :d] + position.identification_shift[choice]
+            )
             free[o, :d] += position.period_lattice @ rng.integers(-1, 2, size=d)
     encodings = Encodings(encodings.wyckoff_indices, free[None], encodings.metric)
     return crystal_of(encodings, 0, space_group_number=group.number, like=crystal)

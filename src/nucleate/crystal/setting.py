@@ -56,7 +56,9 @@ def descend(unit_cell: UnitCell, dataset: moyopy.MoyoDataset, subgroup: int) -> 
     coords = (unit_cell.frac_coords - found.origin_shift) @ np.linalg.inv(found.transformation).T
     lattice = found.transformation.T @ unit_cell.lattice
     # Atoms moyopy saw coincide within its final tolerance; distances between different atoms are far larger.
-    roots, positions = assign_orbits(group, lattice, coords, unit_cell.atomic_numbers, tolerance=2 * dataset.symprec)
+    roots, positions = assign_orbits(
+        group, lattice, coords, unit_cell.atomic_numbers, tolerance=2 * dataset.symprec
+    )
     return StandardSetting(subgroup, found.transformation, found.origin_shift, roots, positions)
 
 
@@ -71,7 +73,8 @@ def assign_orbits(
     """(root atom, Wyckoff index) of each atom of a structure that has the group in its standard setting.
 
     Raises:
-        SymmetryError: the stabiliser of a site is not that of any Wyckoff position: the structure lacks the group.
+        SymmetryError: the stabiliser of a site is not that of any Wyckoff position: the structure lacks the
+            group.
     """
     primitive = group.primitive_basis
     to_primitive = np.linalg.inv(primitive)
@@ -95,7 +98,7 @@ def assign_orbits(
     return roots, positions
 
 
-def _position_of(group: SpaceGroup, x: np.ndarray, order: int, distances, tolerance: float) -> int:  # noqa: ANN001
+def _position_of(group: SpaceGroup, x: np.ndarray, order: int, distances, tolerance: float) -> int:
     for position in group.wyckoff_positions:
         if position.multiplicity_primitive * order != group.num_operations:
             continue
@@ -103,7 +106,9 @@ def _position_of(group: SpaceGroup, x: np.ndarray, order: int, distances, tolera
         points = np.einsum("mij,mj->mi", inverse, x - position.translations) - position.origin
         if position.num_free < 3:
             points = points - np.rint(points @ position.functionals.T) @ position.section.T
-        projected = points @ np.linalg.pinv(position.basis).T @ position.basis.T if position.num_free else 0 * points
+        projected = (
+            points @ np.linalg.pinv(position.basis).T @ position.basis.T if position.num_free else 0 * points
+        )
         if (distances(points - projected) < tolerance).any():
             return position.index
     raise SymmetryError(

@@ -19,13 +19,15 @@ from nucleate.shapes import Float, Int
 class SpaceGroup:
     """A space group in the standard setting of International Tables A.
 
-    Unique axis b and cell choice 1 (monoclinic), hexagonal axes (rhombohedral), origin choice 2. Operations act on
-    fractional coordinates of the conventional cell, ``x -> W x + t``; they are coset representatives modulo the full
-    translation lattice T, which ``centring_vectors`` and the unit vectors generate. Get one from ``space_group(number)``.
+    Unique axis b and cell choice 1 (monoclinic), hexagonal axes (rhombohedral), origin choice 2. Operations
+    act on fractional coordinates of the conventional cell, ``x -> W x + t``; they are coset representatives
+    modulo the full translation lattice T, which ``centring_vectors`` and the unit vectors generate. Get one
+    from ``space_group(number)``.
 
     Attributes:
         number: 1 to 230.
-        symbol: short Hermann-Mauguin symbol; ``symbol_full`` the full one; ``hall_symbol`` and ``hall_number`` (1-530).
+        symbol: short Hermann-Mauguin symbol; ``symbol_full`` the full one; ``hall_symbol`` and
+            ``hall_number`` (1-530).
         crystal_system, lattice_system, point_group: names in lower case; Hermann-Mauguin point-group symbol.
         rotations: W of the coset representatives, the identity first; ``translations`` t in [0, 1).
         centring_vectors: lattice points of the conventional cell, the origin first.

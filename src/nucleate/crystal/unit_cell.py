@@ -20,7 +20,8 @@ class UnitCell:
         frac_coords: fractional coordinates, not wrapped.
         atomic_numbers: atomic number of each site (deuterium and tritium are 1).
         site_properties: per-site arrays carried along unchanged, first axis sites: ``magnetic_moment`` (μB),
-            ``oxidation_state`` (e), ``mass_number`` (isotopes, 0 where natural), ``label``, forces, and anything else.
+            ``oxidation_state`` (e), ``mass_number`` (isotopes, 0 where natural), ``label``, forces, and
+            anything else.
     """
 
     lattice: Float[np.ndarray, "3 3"]

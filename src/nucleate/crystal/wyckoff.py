@@ -23,17 +23,18 @@ class WyckoffPosition:
         site_symmetry: oriented symbol of the site-symmetry group S_w.
         basis: B, one column per free coordinate.
         origin: c.
-        rotations: W of the images ``W f(u) + t``, one per point of the orbit modulo T; the first is the identity.
+        rotations: W of the images ``W f(u) + t``, one per point of the orbit modulo T; the first is the
+            identity.
         translations: t of the images.
         operation_indices: which operation of the group each image is.
-        stabiliser_rotations: W of S_w: ``W f(u) + t = f(u)`` for every u, with ``stabiliser_translations`` t exact
-            (not modulo T).
+        stabiliser_rotations: W of S_w: ``W f(u) + t = f(u)`` for every u, with ``stabiliser_translations`` t
+            exact (not modulo T).
         period_lattice: columns generate ``{v : B v in T}``: u and u + v are the same point modulo T.
-        identification_linear: M of the maps ``u -> M u + v`` that give the same orbit, modulo the period lattice;
-            the first is the identity.
+        identification_linear: M of the maps ``u -> M u + v`` that give the same orbit, modulo the period
+            lattice; the first is the identity.
         identification_shift: v of these maps.
-        functionals: K, rows vanish on the columns of B, and ``K T = Z^(3-d)``: x lies on ``f(R^d) + T`` exactly if
-            ``K (x - c)`` is integer.
+        functionals: K, rows vanish on the columns of B, and ``K T = Z^(3-d)``: x lies on ``f(R^d) + T``
+            exactly if ``K (x - c)`` is integer.
         section: R with ``K R = 1`` and columns in T: ``x - R round(K (x - c))`` is the nearest translate.
     """
 
