@@ -161,12 +161,12 @@ def moment_array(values: Sequence[Any]) -> np.ndarray:
 
 
 def _read_species(element: Any, *, name: str) -> tuple[Species, float | None]:
+    # The symbol of D and T is H; their name tells them apart.
+    if type(element).__name__ == "Element":
+        return parse_species(element.name), None
     if any(base.__name__ == "DummySpecies" for base in type(element).__mro__):
         raise InvalidStructureError(f"{name} contains the dummy species {element}, which is not an element")
-    # The symbol of D and T is H; their name tells them apart.
-    species = parse_species(getattr(element, "element", element).name)
-    if type(element).__name__ == "Element":
-        return species, None
+    species = parse_species(element.element.name)
     charge = element.oxi_state
     charge = None if charge is None else float(charge)
     spin = element.spin
