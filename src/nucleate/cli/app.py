@@ -11,6 +11,8 @@ from typing import Annotated
 import typer
 
 import nucleate
+from nucleate.cli.data import data_app
+from nucleate.cli.demo import demo
 from nucleate.cli.encode import encode
 from nucleate.cli.errors import CommandGroup
 
@@ -44,7 +46,9 @@ def nucleate_command(
     """
 
 
+app.command("demo")(demo)
 app.command("encode")(encode)
+app.add_typer(data_app, name="data")
 
 
 def main() -> None:
