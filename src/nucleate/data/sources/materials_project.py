@@ -85,7 +85,7 @@ def open_materials_project(
     """The source for entries of the Materials Project.
 
     Args:
-        spec: "" for everything, material ids (``mp-149,mp-13``) or chemical systems (``Li-Fe-O,Si-*``).
+        spec: "" for everything that is not deprecated, material ids (``mp-149,mp-13``) or chemical systems (``Li-Fe-O,Si-*``).
         api_key: key of the user's account; by default the environment variable MP_API_KEY, which also reaches workers.
         properties: fields of the summary document to fetch.
         units: units of further properties.
@@ -115,7 +115,8 @@ def open_materials_project(
 def _criteria(spec: str) -> dict[str, Any]:
     parts = [part for part in re.split(r"[\s,;]+", spec.strip()) if part]
     if not parts:
-        return {}
+        # Without any criterion the client fetches the whole collection into the user's home folder.
+        return {"deprecated": False}
     if all(_MATERIAL_ID.fullmatch(part) for part in parts):
         return {"material_ids": parts}
     if all(_CHEMICAL_SYSTEM.fullmatch(part) for part in parts):
@@ -169,7 +170,7 @@ class MaterialsProject:
             SourceError: the service refuses the key or the criteria, or does not answer.
         """
         found = self._search(fields=["material_id"], **self.criteria)
-        ids = sorted({str(_value(document, "material_id")) for document in found}, key=_natural)
+        ids = sorted({official_id(_value(document, "material_id")) for document in found}, key=_natural)
         if not ids:
             problem = "The Materials Project has no entry that meets the criteria."
             yield Task(key="search", file=self._place, count=1, problem=problem)
@@ -191,7 +192,7 @@ class MaterialsProject:
         fields = ["material_id", "structure", "builder_meta", *self.properties]
         documents = {}
         for document in self._search(material_ids=wanted, fields=fields):
-            documents[str(_value(document, "material_id"))] = document
+            documents[official_id(_value(document, "material_id"))] = document
         for material_id in wanted:
             if material_id not in documents:
                 reason = f"The Materials Project gave no document for {material_id}"
@@ -246,6 +247,13 @@ class MaterialsProject:
             raise SourceError(
                 f"The Materials Project did not answer: {_without_key(reason_of(error), self.api_key)}"
             ) from None
+
+
+def official_id(material_id: Any) -> str:
+    """The id as the Materials Project's pages write it: ``mp-149`` for what the client may call ``mp-aaaaaaft``."""
+    from emmet.core.mpid import AlphaID  # noqa: PLC0415 - comes with the extra [mp]
+
+    return str(AlphaID(str(material_id)).string)
 
 
 def _without_key(text: str, api_key: str | None) -> str:

@@ -25,6 +25,8 @@ STRUCTURE_FIELDS = (
 )
 PLAIN_FIELDS = ("chemical_formula_reduced", "last_modified")
 PAGE_LIMIT = 100
+#: Sorting is optional; this is how providers say that they cannot.
+_CANNOT_SORT = (400, 403, 422, 500, 501)
 _PLAIN_TYPES = {"float", "integer", "boolean"}
 
 
@@ -202,13 +204,18 @@ class OptimadeStructures:
                 self._url(page_limit=self.page_limit, response_fields="id", sort="id"), policy=self.retry
             )
         except SourceError as error:
-            if not any(f"status {code}" in str(error) for code in (400, 403, 422, 500, 501)):
+            if not any(f"status {code}" in str(error) for code in _CANNOT_SORT):
                 raise
         return None, get_json(self._url(page_limit=self.page_limit, response_fields="id"), policy=self.retry)
 
     def _fields(self) -> tuple[tuple[str, ...], dict[str, str]]:
         """Further fields to fetch, and the units the provider states for them."""
-        info = get_json(f"{self.base_url}/info/structures", policy=self.retry)
+        try:
+            info = get_json(f"{self.base_url}/info/structures", policy=self.retry)
+        except SourceError:
+            if self.properties is None:
+                raise
+            info = {}  # the fields are named, only their units stay unknown
         described = info.get("data", {}).get("properties", {}) if isinstance(info, dict) else {}
         described = {name: entry for name, entry in described.items() if isinstance(entry, dict)}
         wanted = self.properties
