@@ -2,12 +2,14 @@
 
 Two passes, each with one JSON line per structure under --work, so that a stopped run goes on where it was:
 
-1. ``encode``: encode; group against an independent moyopy call; decoded cell against the original (atom by atom,
-   composition, volume per atom); group of the decoded crystal found again by moyopy and spglib at symprec 1e-4.
-2. ``match``: pymatgen's StructureMatcher, defaults, original against both the decoded cell and the encoded crystal.
-   Much slower, hence a sample per file unless --match-all.
+1. ``encode``: encode; group against an independent moyopy call; decoded cell against the original (atom by
+   atom, composition, volume per atom); group of the decoded crystal found again by moyopy and spglib at
+   symprec 1e-4.
+2. ``match``: pymatgen's StructureMatcher, defaults, original against both the decoded cell and the encoded
+   crystal. Much slower, hence a sample per file unless --match-all.
 
-Example: python benchmarks/encode_real.py --data ../shared/data --work /tmp/encode_real --match-all --out encode_real.json
+Example: python benchmarks/encode_real.py --data ../shared/data --work /tmp/encode_real \
+    --match-all --out encode_real.json
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +33,10 @@ import moyopy
 import numpy as np
 import spglib
 from pymatgen.analysis.structure_matcher import StructureMatcher
+
+from nucleate.crystal import UnitCell, encode
+from nucleate.crystal.convert import unit_cell_to_pymatgen
+from nucleate.errors import NucleateError
 from real_structures import (
     RealStructure,
     describe_run,
@@ -39,10 +46,6 @@ from real_structures import (
     structure_files,
     write_json,
 )
-
-from nucleate.crystal import UnitCell, encode
-from nucleate.crystal.convert import unit_cell_to_pymatgen
-from nucleate.errors import NucleateError
 
 SYMPREC, AGAIN_SYMPREC = 0.01, 1e-4
 CHUNK = 64
@@ -291,7 +294,7 @@ def main() -> None:
     paths = [f for f in structure_files(options.data) if not options.files or f.stem in options.files]
     encoded, matched = run_pass("encode", paths, options), run_pass("match", paths, options)
     summaries = {path.stem: summarise(encoded[path.stem], matched[path.stem]) for path in paths}
-    everything = [sum(lines.values(), []) for lines in (encoded, matched)]
+    everything = [list(chain.from_iterable(lines.values())) for lines in (encoded, matched)]
     summaries["all"] = summarise(*everything)
     exceptions = [
         e for path in paths for e in exceptions_of(path.stem, encoded[path.stem], matched[path.stem])

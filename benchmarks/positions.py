@@ -1,9 +1,9 @@
 """Every Wyckoff position of every space group: a crystal with one orbit on it has exactly its group.
 
-For each of the 1,731 positions a crystal is drawn: generic lattice, one orbit on the position, three general orbits of
-other elements. moyopy and spglib must find the group at symprec 1e-4, and the crystal must come back from its own decoded
-cell with the same keys and volume. Negative control: without the three general orbits many positions have a
-higher group, which the same check must notice.
+For each of the 1,731 positions a crystal is drawn: generic lattice, one orbit on the position, three
+general orbits of other elements. moyopy and spglib must find the group at symprec 1e-4, and the crystal
+must come back from its own decoded cell with the same keys and volume. Negative control: without the three
+general orbits many positions have a higher group, which the same check must notice.
 
 Example: python benchmarks/positions.py --out positions.json
 """
@@ -21,11 +21,11 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
-from encode_real import moyo_group, spglib_group
-from real_structures import describe_run, print_run, write_json
 
+from encode_real import moyo_group, spglib_group
 from nucleate.crystal import Crystal, WyckoffPosition, encode, space_group
 from nucleate.errors import NucleateError
+from real_structures import describe_run, print_run, write_json
 
 SYMPREC = 1e-4
 ELEMENTS = (26, 8, 14, 38)  # the position's own, then the general orbits

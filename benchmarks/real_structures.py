@@ -1,4 +1,4 @@
-"""Structures of the Parquet files in a data folder, with their ids, and a description of the run they are used in."""
+"""Structures of the Parquet files in a data folder, with their ids, and a description of the run."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def num_rows(path: Path) -> int:
 
 
 def read_structures(path: Path, rows: range | None = None) -> Iterator[RealStructure]:
-    """Structures of the rows asked for (all of them unless given), in order; rows without a structure are passed over."""
+    """Structures of the rows asked for (all unless given), in order; those without a structure are left out."""
     names = pq.read_schema(path).names
     id_columns = [c for c in ID_COLUMNS if c in names][:1] + [c for c in ("method",) if c in names]
     group_columns = [c for c in GROUP_COLUMNS if c in names]
@@ -77,7 +77,7 @@ def read_structures(path: Path, rows: range | None = None) -> Iterator[RealStruc
 def sample_structures(
     data: Path, *, size: int, seed: int, files: tuple[str, ...] = ()
 ) -> list[RealStructure]:
-    """A random sample over all rows of the files (all structure files unless named), each row equally likely."""
+    """A random sample of the rows of the files (all structure files unless named)."""
     chosen = [f for f in structure_files(data) if not files or f.stem in files]
     rng = np.random.default_rng(seed)
     pairs = [(path, row) for path in chosen for row in range(num_rows(path))]
@@ -127,7 +127,9 @@ def print_run(description: dict[str, Any]) -> None:
     """Write the description of a run as a few lines."""
     print("versions: " + ", ".join(f"{k} {v}" for k, v in description["versions"].items()))
     machine = description["machine"]
-    print(f"machine: {machine['processor']}, {machine['cores']} cores, {machine['system']}; OMP_NUM_THREADS {description['OMP_NUM_THREADS']}")  # fmt: skip
+    threads = description["OMP_NUM_THREADS"]
+    print(f"machine: {machine['processor']}, {machine['cores']} cores, {machine['system']}")
+    print(f"OMP_NUM_THREADS: {threads}")
     print("settings: " + ", ".join(f"{k} {v}" for k, v in description["settings"].items()), flush=True)
 
 

@@ -1,18 +1,18 @@
-"""Sites, vectors and tensors of real structures, and copies of them, through encode, decode and back; keys of the copies.
+"""Sites, vectors and tensors of real structures and of their copies, encoded and returned; keys of the copies.
 
-Each structure is encoded as it is (raw) and after one decoding (ideal: exactly symmetric). Copies of both: a supercell, a
-rotated frame, shifted origin with atoms in other cells, a left-handed basis, another basis, permuted atoms, and all of
-these at once. For each copy:
+Each structure is encoded as it is (raw) and after one decoding (ideal: exactly symmetric). Copies of both:
+a supercell, a rotated frame, shifted origin with atoms in other cells, a left-handed basis, another basis,
+permuted atoms, and all of these at once. For each copy:
 
-- sites: largest distance between the copy and its decoded form, both in the copy's cell. Ideal: 1e-6 Å. Raw: no more than
-  the projection displacement the encoding reports plus what the strain moves them;
-- vectors: a random vector per atom and one random rank-2 tensor go to the standard frame and return; there, their products
-  with the standard setting's own distances (``v . d``, ``d T d``) must be the products in the user's frame, so that a wrong
-  frame cannot pass;
-- forces: a pair force computed from the copy (it has the crystal's symmetry) must survive the reduction to one vector per
-  orbit; its random counterpart must not (the negative control);
-- keys: prototype_key, bucket_key and handedness equal; canonical encodings equal; the mirror image has equal keys and the
-  opposite handedness.
+- sites: largest distance between the copy and its decoded form, both in the copy's cell. Ideal: 1e-6 Å.
+  Raw: no more than the projection displacement the encoding reports plus what the strain moves them;
+- vectors: a random vector per atom and one random rank-2 tensor go to the standard frame and return;
+  there, their products with the standard setting's own distances (``v . d``, ``d T d``) must be the
+  products in the user's frame, so that a wrong frame cannot pass;
+- forces: a pair force computed from the copy (it has the crystal's symmetry) must survive the reduction to
+  one vector per orbit; its random counterpart must not (the negative control);
+- keys: prototype_key, bucket_key and handedness equal; canonical encodings equal; the mirror image has
+  equal keys and the opposite handedness.
 
 Example: python benchmarks/way_back.py --data ../shared/data --out way_back.json
 """
@@ -32,11 +32,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 from ase import Atoms
 from ase.neighborlist import neighbor_list
-from real_structures import describe_run, print_run, sample_structures, write_json
 from scipy.spatial.transform import Rotation
 
 from nucleate.crystal import Crystal, EncodedStructure, UnitCell, encode
 from nucleate.errors import NucleateError
+from real_structures import describe_run, print_run, sample_structures, write_json
 
 FORCE_CUTOFF = 4.5  # Å
 TOLERANCE = 1e-6
@@ -299,8 +299,8 @@ def main() -> None:
             print(f"{number + 1} structures, {time.perf_counter() - start:.0f} s", flush=True)
     table, exceptions = summarise(lines), exceptions_of(lines)
     print(
-        f"{'copies of':24s}{'number':>7s}{'errors':>7s}{'sites (Å)':>11s}{'vectors':>9s}{'tensor':>9s}{'forces':>9s}"
-        f"{'control':>9s}{'prototype':>10s}{'bucket':>8s}{'hand':>7s}{'canonical':>14s}"
+        f"{'copies of':24s}{'number':>7s}{'errors':>7s}{'sites (Å)':>11s}{'vectors':>9s}{'tensor':>9s}"
+        f"{'forces':>9s}{'control':>9s}{'prototype':>10s}{'bucket':>8s}{'hand':>7s}{'canonical':>14s}"
     )
     for name, row in table.items():
         print(
