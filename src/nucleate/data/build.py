@@ -306,11 +306,14 @@ def _locked(folder: Folder) -> Iterator[None]:
 
 
 def _fingerprint(tasks: list[Task]) -> str:
-    """Hash over what the tasks would read: other files, rows or sizes give another."""
+    """Hash over what the tasks would read: other files, rows or sizes of files give another."""
     state = hashlib.sha256()
+    sizes: dict[str, int] = {}
     for task in tasks:
-        fields = {**asdict(task), "details": dict(task.details)}
-        state.update(json.dumps(fields, sort_keys=True, default=repr).encode())
+        if task.file not in sizes:
+            sizes[task.file] = os.path.getsize(task.file) if os.path.isfile(task.file) else -1
+        fields = (task.key, task.file, task.first, task.count, task.problem, sizes[task.file])
+        state.update(json.dumps(fields).encode())
     return state.hexdigest()
 
 

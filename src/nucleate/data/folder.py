@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from nucleate.errors import StoreError
 
@@ -232,7 +232,7 @@ class RemoteFolder:
             return -1
         return int(information["size"]) if information["type"] == "file" else -1
 
-    def open(self, name: str) -> BinaryIO:
+    def open(self, name: str) -> Any:
         """Seekable binary file that fetches the byte ranges it is asked for."""
         return self.filesystem.open(self._path(name), "rb", cache_type="readahead")
 
