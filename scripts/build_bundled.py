@@ -87,7 +87,7 @@ AFLOW = [
     ("A3B_tI8_139_bd_a", "TiAl3", "TiAl3", "titanium trialuminide"),
     ("ABC2_tP4_123_d_a_f", "CaCuO2", "CaCuO2", "infinite-layer cuprate"),
     ("A_tP30_136_bf2ij", "U", "U", "beta uranium"),
-    ("A2B_hP9_152_c_a", "SiO2", "SiO2", "right quartz"),
+    ("A2B_hP9_152_c_a", "SiO2", "SiO2", "alpha quartz P3_121"),
     ("AB_hP6_154_a_b", "HgS", "HgS", "cinnabar"),
     ("A2B3_hR10_167_c_e", "Al2O3", "Al2O3", "corundum"),
     ("ABC3_hR10_167_a_b_e", "CaCO3", "CaCO3", "calcite"),

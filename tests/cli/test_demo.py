@@ -58,7 +58,7 @@ def test_run_is_described(run: tuple[Path, str]) -> None:
 def test_cif_files_open_elsewhere_with_their_group(run: tuple[Path, str]) -> None:
     files = {path.stem: path for path in (run[0] / "crystals").glob("*.cif")}
     assert set(files) == {crystal.id for crystal in load_bundled()}
-    for crystal_id in ("tio2-rutile", "naalsi3o8-low-albite", "sio2-left-quartz", "mgal2o4-spinel"):
+    for crystal_id in ("tio2-rutile", "naalsi3o8-low-albite", "sio2-alpha-quartz-p3-221", "mgal2o4-spinel"):
         bundled = bundled_crystal(crystal_id)
         small = gemmi.read_small_structure(str(files[crystal_id]))
         assert small.spacegroup.number == bundled.space_group_number

@@ -56,7 +56,7 @@ def _table(rows: list[ShowcaseRow], *, width: int) -> Table:
     """One line per crystal; long names are cut where the terminal is narrow."""
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("formula", no_wrap=True, min_width=14)
-    table.add_column("name", no_wrap=True, max_width=max(10, width - 66))
+    table.add_column("name", no_wrap=True, max_width=max(10, width - 69))
     table.add_column("group", no_wrap=True, min_width=14)
     for title in ("atoms", "orbits", "numbers", "g/cm³"):
         table.add_column(title, justify="right", no_wrap=True, min_width=len(title))

@@ -32,7 +32,7 @@ _PICTURE: tuple[tuple[str, tuple[str, ...], tuple[int, int, int], tuple[float, f
     ("srtio3-strontium-titanate", ("Ti",), (1, 1, 1), (24.0, 14.0)),
     ("na4al3si3o12cl-sodalite", ("Si", "Al"), (1, 1, 1), (12.0, 10.0)),
     ("tio2-rutile", ("Ti",), (1, 1, 1), (24.0, 14.0)),
-    ("sio2-right-quartz", ("Si",), (2, 2, 1), (30.0, 80.0)),
+    ("sio2-alpha-quartz-p3-121", ("Si",), (2, 2, 1), (30.0, 80.0)),
     ("caco3-calcite", ("C", "Ca"), (1, 1, 1), (24.0, 14.0)),
     ("zns-wurtzite", ("Zn",), (2, 2, 1), (24.0, 14.0)),
     ("yba2cu3o7-ybco", ("Cu",), (1, 1, 1), (24.0, 14.0)),
@@ -182,7 +182,9 @@ def draw_showcase(path: Path, *, symprec: float = 0.01) -> Path:
     for crystal_id, polyhedra, repeats, view in _PICTURE:
         bundled = bundled_crystal(crystal_id)
         crystal = encode(bundled.unit_cell, symprec=symprec).crystal
-        portraits.append(Portrait(crystal, bundled.formula, bundled.name, polyhedra, repeats, view))
+        portraits.append(
+            Portrait(crystal, bundled.formula, bundled.name.removesuffix(" P3_121"), polyhedra, repeats, view)
+        )
     return draw_crystals(
         portraits,
         path,
