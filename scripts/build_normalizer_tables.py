@@ -1,4 +1,4 @@
-"""Writes src/nucleate/crystal/tables/normalizers.npz: affine normalizers modulo the group, for all 230 groups.
+"""Writes src/nucleate/crystal/tables/normalizers.npz: affine normalizers modulo the group, of all groups.
 
 For every linear part L that maps the translation lattice and the point group onto themselves, the shifts s
 with (L, s) G (L, s)^-1 = G are the solutions of one linear system of congruences modulo the lattice, solved
@@ -30,8 +30,19 @@ from integer_lattice import (
 )
 
 DENOMINATOR = 48
-ENANTIOMORPHS = [(76, 78), (91, 95), (92, 96), (144, 145), (151, 153), (152, 154), (169, 170), (171, 172), (178, 179),
-                 (180, 181), (212, 213)]  # fmt: skip
+ENANTIOMORPHS = [
+    (76, 78),
+    (91, 95),
+    (92, 96),
+    (144, 145),
+    (151, 153),
+    (152, 154),
+    (169, 170),
+    (171, 172),
+    (178, 179),
+    (180, 181),
+    (212, 213),
+]
 PARTNER = dict(ENANTIOMORPHS) | {b: a for a, b in ENANTIOMORPHS}
 
 
@@ -47,28 +58,34 @@ def linear_candidates(number: int) -> list[np.ndarray]:
     elif number <= 15:
         matrices = (
             np.array([[p, 0, q], [0, y, 0], [r, 0, s]])
-            for p, q, r, s in itertools.product(range(-2, 3), repeat=4) for y in (1, -1)
-        )  # fmt: skip
+            for p, q, r, s in itertools.product(range(-2, 3), repeat=4)
+            for y in (1, -1)
+        )
     elif 143 <= number <= 194:
         sixfold = np.array([[1, -1, 0], [1, 0, 0], [0, 0, 1]])
         swap = np.array([[0, 1, 0], [1, 0, 0], [0, 0, 1]])
         mirror = np.diag([1, 1, -1])
         matrices = (
-            np.linalg.matrix_power(sixfold, i) @ np.linalg.matrix_power(swap, j) @ np.linalg.matrix_power(mirror, k)
-            for i in range(6) for j in range(2) for k in range(2)
-        )  # fmt: skip
+            np.linalg.matrix_power(sixfold, i)
+            @ np.linalg.matrix_power(swap, j)
+            @ np.linalg.matrix_power(mirror, k)
+            for i in range(6)
+            for j in range(2)
+            for k in range(2)
+        )
     else:
         matrices = (
             np.diag(signs) @ np.eye(3, dtype=int)[list(order)]
-            for order in itertools.permutations(range(3)) for signs in itertools.product((1, -1), repeat=3)
-        )  # fmt: skip
+            for order in itertools.permutations(range(3))
+            for signs in itertools.product((1, -1), repeat=3)
+        )
     return [m.astype(object) for m in matrices if abs(determinant(m)) == 1]
 
 
 def conjugating_shifts(
     source: dict, target: dict, L: np.ndarray
 ) -> tuple[list[np.ndarray], np.ndarray] | None:
-    """All s (conventional coordinates of the target) with (L, s) source (L, s)^-1 = target: (finite, continuous)."""
+    """All s (conventional, of the target) with (L, s) source (L, s)^-1 = target: (finite, continuous)."""
     Q, P = target["to_primitive"], target["primitive"]
     in_primitive = Q.dot(L).dot(source["primitive"])
     if any(Fraction(x).denominator != 1 for x in in_primitive.ravel()):
@@ -92,7 +109,7 @@ def conjugating_shifts(
 
 
 def polar_functionals(group: dict) -> tuple[np.ndarray, np.ndarray]:
-    """(directions, functionals): dual bases of the continuous shifts, ``functionals`` integer on T and on every t."""
+    """(directions, functionals): dual bases of the continuous shifts, the latter integer on T and all t."""
     Q, P = group["to_primitive"], group["primitive"]
     total = sum(Q.dot(W).dot(P) for W in group["rotations"]) / Fraction(len(group["rotations"]))
     rank = sum(1 for x in np.diag(smith_normal_form(clear_denominators(total))[1]) if x)
@@ -103,10 +120,13 @@ def polar_functionals(group: dict) -> tuple[np.ndarray, np.ndarray]:
     # the sublattice of rows k with k . phi . t integer for every t
     values = np.array([phi.dot(Q.dot(t)) for t in group["translations"]], dtype=object).T
     scale = int(np.lcm.reduce([Fraction(x).denominator for x in values.ravel()]))
-    good = [np.array(k, dtype=object) for k in itertools.product(range(scale + 1), repeat=rank)
-            if any(k) and all(Fraction(x).denominator == 1 for x in np.array(k, dtype=object).dot(values))]  # fmt: skip
+    good = [
+        np.array(k, dtype=object)
+        for k in itertools.product(range(scale + 1), repeat=rank)
+        if any(k) and all(Fraction(x).denominator == 1 for x in np.array(k, dtype=object).dot(values))
+    ]
     generators = np.array(good + [scale * e for e in np.eye(rank, dtype=object)], dtype=object)
-    U, D, V = smith_normal_form(generators)
+    _, D, V = smith_normal_form(generators)
     basis = numerators(fractions(D[:rank, :rank]).dot(inverse(V)), 1).astype(object)
     phi = basis.dot(phi)
     fixed, _, _ = saturation(total)
@@ -152,13 +172,21 @@ def read_positions(arrays: dict, group: dict) -> list[dict]:
         d = int(arrays["num_free"][p])
         images = arrays["images"][image_start[p] : image_start[p + 1]]
         B = fractions(arrays["basis"][p][:, :d], 24)
-        positions.append(dict(
-            basis=B, origin=fractions(arrays["origin"][p], 24), left=left_inverse(B), num_images=len(images),
-            functionals=fractions(arrays["functionals"][p][: 3 - d], 24), section=fractions(arrays["section"][p][:, : 3 - d], 24),
-            period=fractions(arrays["period"][p][:d, :d], 24),
-            inverse_rotations=[numerators(inverse(group["rotations"][i]), 1).astype(object) for i in images],
-            image_translations=[group["translations"][i] for i in images],
-        ))  # fmt: skip
+        positions.append(
+            {
+                "basis": B,
+                "origin": fractions(arrays["origin"][p], 24),
+                "left": left_inverse(B),
+                "num_images": len(images),
+                "functionals": fractions(arrays["functionals"][p][: 3 - d], 24),
+                "section": fractions(arrays["section"][p][:, : 3 - d], 24),
+                "period": fractions(arrays["period"][p][:d, :d], 24),
+                "inverse_rotations": [
+                    numerators(inverse(group["rotations"][i]), 1).astype(object) for i in images
+                ],
+                "image_translations": [group["translations"][i] for i in images],
+            }
+        )
     return positions
 
 
@@ -167,9 +195,22 @@ def main() -> None:
         arrays = {k: archive[k] for k in archive.files}
     groups = {n: read_group(n) for n in range(1, 231)}
     positions = {n: read_positions(arrays, groups[n]) for n in groups}
-    flat: dict[str, list] = {name: [] for name in (
-        "linear", "shifts", "permutations", "map_linear", "map_shift", "directions", "functionals", "mirror_partner",
-        "num_linear", "num_shifts", "num_directions")}  # fmt: skip
+    flat: dict[str, list] = {
+        name: []
+        for name in (
+            "linear",
+            "shifts",
+            "permutations",
+            "map_linear",
+            "map_shift",
+            "directions",
+            "functionals",
+            "mirror_partner",
+            "num_linear",
+            "num_shifts",
+            "num_directions",
+        )
+    }
 
     def store(number: int, target: int, L, s) -> None:
         flat["linear"].append(L)
@@ -203,8 +244,10 @@ def main() -> None:
             int(np.lcm.reduce([Fraction(x).denominator for x in group["to_primitive"].dot(d)]))
             for d in directions.T
         ]
-        residual = [directions.dot(np.array(k, dtype=object)) if len(k) else np.zeros(3, dtype=object)
-                    for k in itertools.product(*(range(n) for n in scale))]  # fmt: skip
+        residual = [
+            directions.dot(np.array(k, dtype=object)) if len(k) else np.zeros(3, dtype=object)
+            for k in itertools.product(*(range(n) for n in scale))
+        ]
         pure: dict[tuple, np.ndarray] = {}
         for s, r in itertools.product(finite, residual):
             x = s + r

@@ -1,4 +1,4 @@
-"""Writes src/nucleate/crystal/tables/space_groups.npz and .json: operations and Wyckoff positions of all 230 groups.
+"""Writes src/nucleate/crystal/tables/space_groups.npz and .json: operations and Wyckoff positions.
 
 Operations come from moyopy in its standard setting (unique axis b, cell choice 1, hexagonal axes, origin
 choice 2). Letters and representative coordinates come from pyxtal; everything else (images, stabilisers,
@@ -47,10 +47,16 @@ def read_group(number: int) -> dict:
     assert len(rotations) * len(centrings) == len(operations)
     assert (rotations[0] == np.eye(3)).all()
     assert not any(translations[0])
-    return dict(
-        number=number, hall_number=dataset_hall, hall_symbol=entry.hall_symbol, rotations=rotations,
-        translations=translations, centrings=centrings, primitive=primitive, to_primitive=inverse(primitive),
-    )  # fmt: skip
+    return {
+        "number": number,
+        "hall_number": dataset_hall,
+        "hall_symbol": entry.hall_symbol,
+        "rotations": rotations,
+        "translations": translations,
+        "centrings": centrings,
+        "primitive": primitive,
+        "to_primitive": inverse(primitive),
+    }
 
 
 def is_standard(hall: int, number: int) -> bool:
@@ -62,14 +68,16 @@ def is_standard(hall: int, number: int) -> bool:
     other = moyopy.operations_from_number(number, setting=STANDARD)
 
     def key(ops):
-        return {(tuple(np.ravel(W)), tuple(np.round(np.array(t) * 24).astype(int) % 24)) for W, t in
-                zip(ops.rotations, ops.translations)}  # fmt: skip
+        return {
+            (tuple(np.ravel(W)), tuple(np.round(np.array(t) * 24).astype(int) % 24))
+            for W, t in zip(ops.rotations, ops.translations)
+        }
 
     return key(mine) == key(other)
 
 
 def parse_coordinates(text: str) -> tuple[np.ndarray, np.ndarray]:
-    """(B, c) of a representative such as ``x, 2x+1/4, z``; one column of B per free variable in the order x, y, z."""
+    """(B, c) of a representative such as ``x, 2x+1/4, z``; one column of B per free variable, x, y, z."""
     full, origin = np.zeros((3, 3), dtype=object), np.zeros(3, dtype=object)
     for row, part in enumerate(text.replace(" ", "").split(",")):
         for sign, number, variable in re.findall(r"([+-]?)(\d+(?:/\d+)?)?\*?([xyz])?", part):
@@ -93,7 +101,7 @@ def is_lattice(group: dict, vector) -> bool:
 
 
 def analyse_position(group: dict, B: np.ndarray, c: np.ndarray) -> dict:
-    """Images, stabiliser, annihilating functionals, period lattice and identification maps of f(u) = B u + c."""
+    """Images, stabiliser, functionals, period lattice and identification maps of f(u) = B u + c."""
     d = B.shape[1]
     left = left_inverse(B)
     Q = group["to_primitive"]
@@ -134,10 +142,15 @@ def analyse_position(group: dict, B: np.ndarray, c: np.ndarray) -> dict:
                 if d and not any((M == M2).all() and (v == v2).all() for M2, v2 in maps):
                     maps.append((M, v))
     maps.sort(key=lambda item: not ((item[0] == np.eye(d)).all() and not any(item[1])))
-    return dict(
-        images=images, stabiliser=stabiliser, stabiliser_shifts=shifts, functionals=functionals, section=section,
-        period=period, maps=maps,
-    )  # fmt: skip
+    return {
+        "images": images,
+        "stabiliser": stabiliser,
+        "stabiliser_shifts": shifts,
+        "functionals": functionals,
+        "section": section,
+        "period": period,
+        "maps": maps,
+    }
 
 
 def reduce_modulo(v: np.ndarray, period: np.ndarray) -> np.ndarray:
@@ -195,11 +208,37 @@ def generic_lattice(number: int) -> np.ndarray:
 
 
 def main() -> None:
-    flat: dict[str, list] = {name: [] for name in (
-        "rotations", "translations", "centrings", "primitive", "origin", "basis", "functionals", "section", "period",
-        "images", "stabiliser", "stabiliser_shifts", "map_linear", "map_shift")}  # fmt: skip
-    counts: dict[str, list[int]] = {name: [] for name in (
-        "num_operations", "num_centrings", "num_positions", "num_free", "num_images", "num_stabiliser", "num_maps")}  # fmt: skip
+    flat: dict[str, list] = {
+        name: []
+        for name in (
+            "rotations",
+            "translations",
+            "centrings",
+            "primitive",
+            "origin",
+            "basis",
+            "functionals",
+            "section",
+            "period",
+            "images",
+            "stabiliser",
+            "stabiliser_shifts",
+            "map_linear",
+            "map_shift",
+        )
+    }
+    counts: dict[str, list[int]] = {
+        name: []
+        for name in (
+            "num_operations",
+            "num_centrings",
+            "num_positions",
+            "num_free",
+            "num_images",
+            "num_stabiliser",
+            "num_maps",
+        )
+    }
     groups = []
     for number in range(1, 231):
         group = read_group(number)
@@ -235,12 +274,20 @@ def main() -> None:
             for M, v in found["maps"] or [(np.zeros((0, 0), dtype=object), np.zeros(0, dtype=object))]:
                 flat["map_linear"].append(pad(M, 3, 3))
                 flat["map_shift"].append(np.concatenate([v, np.zeros(3 - d, dtype=object)]))
-        groups.append(dict(
-            number=number, symbol=kind.hm_short.replace(" ", ""), symbol_full=kind.hm_full, hall_number=group["hall_number"],
-            hall_symbol=group["hall_symbol"], crystal_system=kind.crystal_system.lower(),
-            lattice_system=kind.lattice_system.lower(), point_group=kind.geometric_crystal_class,
-            letters="".join(p[0] for p in listed), site_symmetries=symbols,
-        ))  # fmt: skip
+        groups.append(
+            {
+                "number": number,
+                "symbol": kind.hm_short.replace(" ", ""),
+                "symbol_full": kind.hm_full,
+                "hall_number": group["hall_number"],
+                "hall_symbol": group["hall_symbol"],
+                "crystal_system": kind.crystal_system.lower(),
+                "lattice_system": kind.lattice_system.lower(),
+                "point_group": kind.geometric_crystal_class,
+                "letters": "".join(p[0] for p in listed),
+                "site_symmetries": symbols,
+            }
+        )
         if number % 10 == 0:
             print(number, flush=True)
     arrays = {}
@@ -254,11 +301,15 @@ def main() -> None:
     arrays |= {name: np.array(values, dtype=np.int16) for name, values in counts.items()}
     TABLES.mkdir(exist_ok=True)
     np.savez_compressed(TABLES / "space_groups.npz", **arrays)
-    text = json.dumps(dict(moyopy=moyopy.__version__, denominator=DENOMINATOR, groups=groups), indent=0)
+    text = json.dumps({"moyopy": moyopy.__version__, "denominator": DENOMINATOR, "groups": groups}, indent=0)
     (TABLES / "space_groups.json").write_text(text + "\n")
-    print("finer period lattices:", sum(
-        d > 0 and abs(np.linalg.det(p[:d, :d] / DENOMINATOR)) < 1 - 1e-9
-        for p, d in zip(arrays["period"].astype(float), counts["num_free"])))  # fmt: skip
+    print(
+        "finer period lattices:",
+        sum(
+            d > 0 and abs(np.linalg.det(p[:d, :d] / DENOMINATOR)) < 1 - 1e-9
+            for p, d in zip(arrays["period"].astype(float), counts["num_free"])
+        ),
+    )
     print("positions with identifications:", sum(n > 1 for n in counts["num_maps"]))
 
 

@@ -1,4 +1,4 @@
-"""Exact integer linear algebra for the table scripts: Smith normal form, saturated bases, linear congruences."""
+"""Exact integer linear algebra for the tables: Smith normal form, saturated bases, linear congruences."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def identity(n: int) -> list[list[int]]:
 
 
 def smith_normal_form(matrix) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(U, D, V) with U, V unimodular and U @ matrix @ V = D diagonal, each nonzero entry positive (object dtype)."""
+    """(U, D, V): U, V unimodular, U @ matrix @ V = D diagonal, each nonzero entry positive (object dtype)."""
     D = [[int(x) for x in row] for row in matrix]
     m, n = len(D), len(D[0])
     U, V = identity(m), identity(n)
@@ -112,7 +112,7 @@ def saturation(columns) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def solve_congruences(M, b) -> tuple[list[np.ndarray], np.ndarray] | None:
-    """All s in (R/Z)^n with M s = b modulo 1: (finite solutions, basis of the continuous directions), or None.
+    """All s in (R/Z)^n with M s = b modulo 1: (finite solutions, basis of continuous directions), or None.
 
     ``M`` integer (rows, n), ``b`` fractions (rows,). Every solution is one of the finite ones plus a real
     combination of the continuous directions (columns, primitive integer vectors).

@@ -1,4 +1,4 @@
-"""What a crystal is: space groups, Wyckoff positions, lattice subspaces, the asymmetric unit and all its encodings."""
+"""What a crystal is: space groups, Wyckoff positions, lattices, the asymmetric unit and all its encodings."""
 
 from __future__ import annotations
 

@@ -17,7 +17,15 @@ from nucleate.errors import InvalidStructureError
 from nucleate.shapes import Float, Int
 
 _INTEGER_TABLES = ("image_start", "num_images", "images", "operation_start", "position_start", "num_free")
-_FLOAT_TABLES = ("rotations", "translations", "basis", "origin", "primitive", "to_primitive", "mean_rotations")
+_FLOAT_TABLES = (
+    "rotations",
+    "translations",
+    "basis",
+    "origin",
+    "primitive",
+    "to_primitive",
+    "mean_rotations",
+)
 
 
 @cache
@@ -153,11 +161,11 @@ class CrystalBatch:
 
     def __getitem__(self, index: int | slice | Tensor) -> CrystalBatch:
         """The chosen crystals as a batch; an integer gives a batch of one."""
-        everything = torch.arange(len(self), device=self.device)
-        chosen = everything[index : index + 1 or None] if isinstance(index, int) else everything[index]
-        if not isinstance(index, slice) and not len(chosen) and len(everything):
-            if isinstance(index, int):
+        if isinstance(index, int):
+            if not -len(self) <= index < len(self):
                 raise IndexError(f"the batch has {len(self)} crystals, asked for {index}")
+            index = slice(index % len(self), index % len(self) + 1)
+        chosen = torch.arange(len(self), device=self.device)[index].reshape(-1)
         counts = self.num_orbits[chosen]
         within = torch.arange(int(counts.sum()), device=self.device) - torch.repeat_interleave(
             counts.cumsum(0) - counts, counts
@@ -258,14 +266,14 @@ class CrystalBatch:
         return self.tables["primitive"][self.space_group_number - 1].mT @ self.lattices()
 
     def representatives(self) -> Float[Tensor, "orbits 3"]:
-        """``B u + c`` of each orbit, conventional fractional coordinates, differentiable in ``free_coords``."""
+        """``B u + c`` of each orbit in the conventional cell, differentiable in ``free_coords``."""
         tables = self.tables
         return (tables["basis"][self.position_ids] @ self.free_coords[:, :, None])[:, :, 0] + tables[
             "origin"
         ][self.position_ids]
 
     def atoms(self) -> Atoms:
-        """All atoms of one primitive cell per crystal by exact group action, differentiable in both fields."""
+        """All atoms of one primitive cell per crystal by group action, differentiable in both fields."""
         tables = self.tables
         counts = self.multiplicities
         orbit = torch.repeat_interleave(torch.arange(len(counts), device=self.device), counts)

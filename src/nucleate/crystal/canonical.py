@@ -154,7 +154,7 @@ def _sort_key(crystal: Crystal) -> tuple:
 
 
 def _reduced(own: Normalizer, encodings: Encodings) -> Encodings:
-    """Every linear change of encoding; in monoclinic and triclinic groups only those with the shortest axes."""
+    """Every linear change of encoding; in monoclinic and triclinic groups those with the shortest axes."""
     if own.is_finite:
         return apply_maps(encodings, own.linear)
     axes = [0, 2] if own.space_group_number > 2 else [0, 1, 2]
@@ -176,7 +176,7 @@ def _grid(values: np.ndarray) -> Int[np.ndarray, "..."]:
 
 
 def _tied(rows: Int[np.ndarray, "n columns"], *, tolerance: int = 1) -> Int[np.ndarray, "m"]:
-    """Indices of the rows equal to the lexicographically smallest, differences up to ``tolerance`` counting as equal."""
+    """Indices of the rows equal to the smallest in lexicographic order, give or take ``tolerance``."""
     alive = np.arange(len(rows))
     for column in range(rows.shape[1]):
         if len(alive) == 1:

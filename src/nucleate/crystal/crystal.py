@@ -1,4 +1,4 @@
-"""A crystal as its exact asymmetric unit: space group, free lattice parameters, orbits with free coordinates."""
+"""A crystal as its exact asymmetric unit: space group, lattice parameters, orbits with free coordinates."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from nucleate.crystal.elements import atomic_mass
+from nucleate.crystal.ragged import segment_positions
 from nucleate.crystal.space_group import SpaceGroup, space_group
 from nucleate.crystal.species import element_symbol
 from nucleate.crystal.tables import group_arrays
@@ -20,7 +21,7 @@ from nucleate.errors import InvalidStructureError, WyckoffError
 from nucleate.shapes import Float, Int
 
 if TYPE_CHECKING:
-    from nucleate.crystal.encode import EncodedStructure
+    from nucleate.crystal.encoded import EncodedStructure
 
 CellKind = Literal["conventional", "primitive"]
 
@@ -31,7 +32,7 @@ _AMU_PER_A3_IN_G_PER_CM3 = 1.66053906660
 class Crystal:
     """A crystal that cannot violate its own symmetry.
 
-    ``Crystal = (space group G, k free lattice parameters, orbits [(Wyckoff position w, element z, free coordinates u)])``
+    ``Crystal = (space group G, lattice parameters, orbits [(position w, element z, free coordinates u)])``
     in the standard setting of G. Cell, atoms and distances follow by exact group action.
 
     Attributes:
@@ -59,8 +60,8 @@ class Crystal:
         group = space_group(self.space_group_number)
         if len(self.lattice_params) != group.lattice_subspace.num_params:
             raise InvalidStructureError(
-                f"space group {group.number} ({group.symbol}) has {group.lattice_subspace.num_params} free lattice "
-                f"parameters, got {len(self.lattice_params)}"
+                f"space group {group.number} ({group.symbol}) has {group.lattice_subspace.num_params} free "
+                f"lattice parameters, got {len(self.lattice_params)}"
             )
         if not len(self.wyckoff_indices):
             raise InvalidStructureError("a crystal needs at least one orbit, got none")
@@ -68,8 +69,8 @@ class Crystal:
             raise InvalidStructureError("lattice parameters and free coordinates must be finite numbers")
         if self.wyckoff_indices.min() < 0 or self.wyckoff_indices.max() >= len(group.letters):
             raise WyckoffError(
-                f"space group {group.number} ({group.symbol}) has Wyckoff positions 0 to {len(group.letters) - 1}, "
-                f"got {self.wyckoff_indices.tolist()}"
+                f"space group {group.number} ({group.symbol}) has Wyckoff positions 0 to "
+                f"{len(group.letters) - 1}, got {self.wyckoff_indices.tolist()}"
             )
         num_free = self.num_free
         if (self.free_coords * (np.arange(3) >= num_free[:, None])).any():
@@ -82,8 +83,8 @@ class Crystal:
             repeated = [group.wyckoff_positions[i].label for i, n in Counter(fixed.tolist()).items() if n > 1]
             if repeated:
                 raise WyckoffError(
-                    f"Wyckoff position {', '.join(repeated)} of space group {group.number} has no free coordinate and "
-                    "holds one orbit only, but is used more than once"
+                    f"Wyckoff position {', '.join(repeated)} of space group {group.number} has no free "
+                    "coordinate and holds one orbit only, but is used more than once"
                 )
 
     # ---- the tuple, read differently -----------------------------------------------------------------------
@@ -200,12 +201,9 @@ class Crystal:
     def image_coords(self) -> Float[np.ndarray, "atoms 3"]:
         """Conventional fractional coordinates of one primitive cell's atoms, orbit by orbit, not wrapped."""
         tables, p = group_arrays(), self.position_ids
-        orbit = self.atom_to_orbit
-        first = tables["image_start"][p]
-        within = np.arange(len(orbit)) - np.repeat(np.cumsum(self.multiplicities_primitive) - self.multiplicities_primitive, self.multiplicities_primitive)  # fmt: skip
-        operation = (
-            tables["images"][first[orbit] + within] + tables["operation_start"][self.space_group_number - 1]
-        )
+        orbit, within = segment_positions(tables["num_images"][p])
+        image = tables["images"][tables["image_start"][p][orbit] + within]
+        operation = image + tables["operation_start"][self.space_group_number - 1]
         rotated = np.einsum("aij,aj->ai", tables["rotations"][operation], self.representatives[orbit])
         return rotated + tables["translations"][operation]
 
@@ -220,7 +218,8 @@ class Crystal:
             coords = (coords[:, None, :] + centrings).reshape(-1, 3)
             orbit = np.repeat(orbit, len(centrings))
             lattice = self.lattice
-        wrapped = coords - np.floor(coords + 1e-12)
+        # A rounding error below a lattice plane counts as on it: 0, neither 1 nor -1e-16.
+        wrapped = np.maximum(coords - np.floor(coords + 1e-12), 0.0)
         return UnitCell(lattice, wrapped, self.atomic_numbers[orbit].astype(np.int64))
 
     # ---- to and from other conventions ---------------------------------------------------------------------
@@ -269,11 +268,11 @@ class Crystal:
 
         return write_poscar(self.unit_cell(kind), comment=comment or self.formula)
 
-    # ---- comparison ------------------------------------------------------------------------------------------------
+    # ---- comparison ----------------------------------------------------------------------------------------
 
     @cached_property
     def prototype_key(self) -> str:
-        """Group, template and stoichiometric pattern, the same for every encoding and for the mirror image."""
+        """Group, template and stoichiometric pattern, the same for every encoding and the mirror image."""
         from nucleate.crystal.canonical import prototype_key  # noqa: PLC0415  canonical forms are built on this class
 
         return prototype_key(self)
@@ -298,7 +297,7 @@ class Crystal:
 
     @cached_property
     def handedness(self) -> int:
-        """0 if the group has improper operations, otherwise +1 or -1; the mirror image has the opposite value."""
+        """0 if the group has improper operations, otherwise +1 or -1, opposite for the mirror image."""
         from nucleate.crystal.canonical import handedness  # noqa: PLC0415  canonical forms are built on this class
 
         return handedness(self)

@@ -57,7 +57,7 @@ class EncodedStructure:
         return len(self.atom_to_orbit)
 
     def standard_coords(self) -> Float[np.ndarray, "atoms 3"]:
-        """Ideal positions of the input's atoms in conventional fractional coordinates of the standard setting."""
+        """Ideal positions of the input's atoms, conventional fractional coordinates, standard setting."""
         tables = group_arrays()
         operation = self.atom_to_operation + tables["operation_start"][self.crystal.space_group_number - 1]
         points = self.crystal.representatives[self.atom_to_orbit]
@@ -65,7 +65,7 @@ class EncodedStructure:
         return rotated + tables["translations"][operation] + self.lattice_shifts
 
     def unit_cell(self) -> UnitCell:
-        """The ideal crystal in the cell, setting, frame and atom order of the input, site properties included."""
+        """The ideal crystal in the input's cell, setting, frame and atom order, site properties included."""
         lattice = np.linalg.inv(self.transformation).T @ self.crystal.lattice @ self.rotation
         coords = self.standard_coords() @ self.transformation.T + self.origin_shift
         return UnitCell(
@@ -81,7 +81,7 @@ class EncodedStructure:
         return vectors @ self.rotation
 
     def tensor_to_standard(self, tensor: Float[np.ndarray, "*axes"]) -> Float[np.ndarray, "*axes"]:
-        """A Cartesian tensor of any rank (every axis 3) of the user's frame in the frame of ``crystal.lattice``."""
+        """A Cartesian tensor of any rank from the user's frame to that of ``crystal.lattice``."""
         return _rotate_tensor(tensor, self.rotation)
 
     def tensor_from_standard(self, tensor: Float[np.ndarray, "*axes"]) -> Float[np.ndarray, "*axes"]:
@@ -107,7 +107,7 @@ class EncodedStructure:
         return self.vectors_from_standard(rotated)
 
     def _cartesian_rotations(self) -> Float[np.ndarray, "atoms 3 3"]:
-        """R of each atom's operation in the frame of ``crystal.lattice``: ``r = R r_representative`` (columns)."""
+        """R of each atom's operation in the frame of ``crystal.lattice``: ``r = R r_representative``."""
         lattice = self.crystal.lattice
         rotations = self.crystal.group.rotations[self.atom_to_operation]
         return np.einsum("ji,ajk,lk->ail", lattice, rotations, np.linalg.inv(lattice))

@@ -159,15 +159,16 @@ def project(
     worst = int(displacements.argmax())
     if displacements[worst] > max_displacement or fit.strain > max_strain:
         raise SymmetryError(
-            f"the ideal crystal in space group {group.number} ({group.symbol}) is too far from the input: atom {worst} "
-            f"would move {displacements[worst]:.4f} Å (limit {max_displacement:g}) and the cell strain is "
-            f"{fit.strain:.4f} (limit {max_strain:g}); lower symprec, descend to a subgroup, or raise the limits"
+            f"the ideal crystal in space group {group.number} ({group.symbol}) is too far from the input: "
+            f"atom {worst} would move {displacements[worst]:.4f} Å (limit {max_displacement:g}) and the cell "
+            f"strain is {fit.strain:.4f} (limit {max_strain:g}); lower symprec, descend to a subgroup, or raise "
+            "the limits"
         )
     if image_counts.min() != image_counts.max():
         raise SymmetryError(
-            f"the atoms do not fill every orbit of space group {group.number} ({group.symbol}) evenly (images are hit "
-            f"{int(image_counts.min())} to {int(image_counts.max())} times): atoms overlap or the tolerance {symprec:g} Å "
-            "is near an interatomic distance; lower symprec"
+            f"the atoms do not fill every orbit of space group {group.number} ({group.symbol}) evenly (images "
+            f"are hit {int(image_counts.min())} to {int(image_counts.max())} times): atoms overlap or the "
+            f"tolerance {symprec:g} Å is near an interatomic distance; lower symprec"
         )
     crystal = Crystal(
         space_group_number=group.number,
@@ -247,7 +248,7 @@ class _Projector:
         return np.matmul(tables["inverse_rotations"][operation], shifted[:, :, None])[:, :, 0]
 
     def pull_back_points(self, coords: Float[np.ndarray, "orbits 3"]) -> Float[np.ndarray, "orbits 3"]:
-        """One point per orbit, carried onto ``f(R^d)`` by the inverse of the image it lies on and a translation.
+        """One point per orbit, carried onto ``f(R^d)`` by the inverse of its image and a translation.
 
         x lies on the image ``W f(R^d) + t + T`` exactly if ``K (W^-1 (x - t) - c)`` is integer; of all images
         the one nearest to that is taken.

@@ -103,8 +103,8 @@ class LatticeSubspace:
         determinant = float(np.linalg.det(lattice))
         if not determinant > 0:
             raise InvalidStructureError(
-                f"the lattice has determinant {determinant:.6g} Å^3; a right-handed cell with volume is needed "
-                "(flip one axis and its coordinates)"
+                f"the lattice has determinant {determinant:.6g} Å^3; a right-handed cell with volume is "
+                "needed (flip one axis and its coordinates)"
             )
         shape = np.linalg.solve(self.reference, lattice)
         values, vectors = np.linalg.eigh(shape @ shape.T)

@@ -54,7 +54,7 @@ def symmetric_log(matrix: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 
 
 @cache
 def _tables(device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
-    """(strain basis, reference lattice by group, which parameters are free by group); row 0 of a group is unused."""
+    """(strain basis, reference lattice by group, which parameters are free by group); row 0 is unused."""
     systems = [entry["lattice_system"] for entry in group_names()]
     references = torch.stack(
         [torch.eye(3, dtype=torch.float64)] + [torch.tensor(lattice_subspace(s).reference) for s in systems]

@@ -129,7 +129,7 @@ def fix_floating_origin(normalizer: Normalizer, encodings: Encodings) -> Encodin
 
 
 def random_encoding(crystal: Crystal, rng: np.random.Generator) -> Crystal:
-    """The same crystal in a random encoding: normalizer element, floating origin, equivalent free coordinates."""
+    """The crystal in a random encoding: normalizer element, floating origin, equivalent free coordinates."""
     group = crystal.group
     normalizer = group.normalizer
     linear = normalizer.linear.take(rng.integers(len(normalizer.linear), size=1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import moyopy
@@ -98,7 +99,13 @@ def assign_orbits(
     return roots, positions
 
 
-def _position_of(group: SpaceGroup, x: np.ndarray, order: int, distances, tolerance: float) -> int:
+def _position_of(
+    group: SpaceGroup,
+    x: np.ndarray,
+    order: int,
+    distances: Callable[[np.ndarray], np.ndarray],
+    tolerance: float,
+) -> int:
     for position in group.wyckoff_positions:
         if position.multiplicity_primitive * order != group.num_operations:
             continue

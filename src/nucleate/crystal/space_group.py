@@ -1,4 +1,4 @@
-"""The 230 space groups in their standard setting: operations, Wyckoff positions, lattice subspace, normalizer."""
+"""The 230 space groups in their standard setting: operations, Wyckoff positions, lattices, normalizer."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ class SpaceGroup:
         return self.wyckoff_positions[index]
 
     def all_operations(self) -> tuple[Int[np.ndarray, "n 3 3"], Float[np.ndarray, "n 3"]]:
-        """Every operation of the conventional cell, centring translations outermost: (rotations, translations)."""
+        """Every operation of the conventional cell as (rotations, translations), centrings outermost."""
         translations = self.centring_vectors[:, None, :] + self.translations
         return np.tile(self.rotations, (self.num_centrings, 1, 1)), translations.reshape(-1, 3) % 1.0
 

@@ -1,4 +1,4 @@
-"""Translationengleiche and klassengleiche subgroups, enumerated by moyopy and identified in their standard setting."""
+"""Translationengleiche and klassengleiche subgroups, found by moyopy and put into their standard setting."""
 
 from __future__ import annotations
 
@@ -83,14 +83,14 @@ def klassengleiche_subgroups(number: int, *, index: int) -> tuple[Subgroup, ...]
 
 
 def _generic_lattice(number: int) -> Float[np.ndarray, "3 3"]:
-    """A lattice of the group without further symmetry, right-handed, to fix the handedness of identifications."""
+    """A right-handed lattice of the group without further symmetry: fixes the handedness of what is found."""
     subspace = space_group(number).lattice_subspace
     params = np.array([1.7, 0.21, 0.13, -0.17, 0.11, 0.07])[: subspace.num_params]
     return subspace.to_lattice(params, num_atoms=8)
 
 
 def translationengleiche_subgroup(dataset: moyopy.MoyoDataset, number: int) -> Subgroup:
-    """The t-subgroup of a found group with this number and the smallest index, in the basis of the input cell.
+    """The t-subgroup of a found group with this number and the smallest index, in the input's basis.
 
     Raises:
         SymmetryError: the group has no such t-subgroup; the message lists those it has.

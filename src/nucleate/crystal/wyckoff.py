@@ -76,8 +76,8 @@ class WyckoffPosition:
         """
         if len(free_coords) != self.num_free:
             raise WyckoffError(
-                f"Wyckoff position {self.label} of space group {self.space_group_number} has {self.num_free} free "
-                f"coordinate{'s' if self.num_free != 1 else ''}, got {len(free_coords)}"
+                f"Wyckoff position {self.label} of space group {self.space_group_number} has {self.num_free} "
+                f"free coordinate{'s' if self.num_free != 1 else ''}, got {len(free_coords)}"
             )
         return self.basis @ free_coords + self.origin
 

@@ -1,4 +1,4 @@
-"""Shipped tables of the 230 space groups; each is written by its script under ``scripts/`` and loaded on first use."""
+"""Shipped tables of the 230 space groups, written by scripts under ``scripts/``, read on first use."""
 
 from __future__ import annotations
 
@@ -58,7 +58,8 @@ def group_arrays() -> Mapping[str, np.ndarray]:
     tables = {name: raw[name] / 24.0 for name in fractions}
     tables |= {name: raw[name].astype(np.int64) for name in ("rotations", "images", "stabiliser", "num_free")}
     rotation_starts = starts(raw["num_operations"])
-    tables["mean_rotations"] = np.add.reduceat(tables["rotations"], rotation_starts[:-1]) / raw["num_operations"][:, None, None]
+    sums = np.add.reduceat(tables["rotations"], rotation_starts[:-1])
+    tables["mean_rotations"] = sums / raw["num_operations"][:, None, None]
     for name, counts in {
         "operation_start": "num_operations",
         "centring_start": "num_centrings",
