@@ -161,13 +161,13 @@ def project(
         raise SymmetryError(
             f"the ideal crystal in space group {group.number} ({group.symbol}) is too far from the input: "
             f"atom {worst} would move {displacements[worst]:.4f} Å (limit {max_displacement:g}) and the cell "
-            f"strain is {fit.strain:.4f} (limit {max_strain:g}); lower symprec, descend to a subgroup, or raise "
-            "the limits"
+            f"strain is {fit.strain:.4f} (limit {max_strain:g}); lower symprec, descend to a subgroup, or "
+            "raise the limits"
         )
     if image_counts.min() != image_counts.max():
         raise SymmetryError(
-            f"the atoms do not fill every orbit of space group {group.number} ({group.symbol}) evenly (images "
-            f"are hit {int(image_counts.min())} to {int(image_counts.max())} times): atoms overlap or the "
+            f"the atoms do not fill every orbit of space group {group.number} ({group.symbol}) evenly "
+            f"(images are hit {int(image_counts.min())} to {int(image_counts.max())} times): atoms overlap or the "
             f"tolerance {symprec:g} Å is near an interatomic distance; lower symprec"
         )
     crystal = Crystal(
