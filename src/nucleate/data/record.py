@@ -1,4 +1,4 @@
-"""What every source of crystals yields: a structure with its properties and where it came from, or why there is none."""
+"""What every source of crystals yields: a structure with properties and provenance, or why there is none."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from nucleate.crystal.unit_cell import UnitCell
 
-PropertyValue: TypeAlias = float | int | str | bool | None | list[Any]
+PropertyValue: TypeAlias = float | int | str | bool | list[Any] | None
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,10 @@ class Record:
     Attributes:
         id: name of the record, the source's own where it has one; uniqueness is the builder's to check.
         structure: the unit cell in the source's setting and frame.
-        properties: scalars, text, flags and nested lists (tensors). What the source leaves empty (NaN, null, "")
-            is absent here, not an error.
-        units: unit of each property whose unit is known; a key of ``units`` is always a key of ``properties``.
+        properties: scalars, text, flags and nested lists (tensors). What the source leaves empty (NaN,
+            null, "") is absent here, not an error.
+        units: unit of each property whose unit is known; a key of ``units`` is always a key of
+            ``properties``.
         provenance: file, row, licence and citation.
     """
 
@@ -81,7 +82,8 @@ class Task:
         first: index of the first row, member or byte (the source's own meaning).
         count: number of inputs (records and rejections) the task holds, None where only reading tells.
         details: what else the source needs to read it: byte ranges, member names, a service's filter.
-        problem: set when the input is already known to be unreadable; reading the task then yields one rejection.
+        problem: set when the input is already known to be unreadable; reading the task then yields one
+            rejection.
     """
 
     key: str
@@ -121,7 +123,8 @@ class Source(Protocol):
         """Pieces to read, in a fixed order; indexing a big file streams through it, so iterate lazily.
 
         Raises:
-            SourceError: the source as a whole is out of reach (a missing extra, a service that does not answer).
+            SourceError: the source as a whole is out of reach (a missing extra, a service that does not
+                answer).
         """
         ...
 

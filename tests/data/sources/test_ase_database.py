@@ -26,7 +26,9 @@ def fill(path, count=5):
             atoms.calc = SinglePointCalculator(
                 atoms, energy=-1.0 * i, forces=np.full((2, 3), float(i)), stress=stress
             )
-            database.write(atoms, key_value_pairs={"gap": 0.5 * i, "label": f"n{i}", "good": i % 2 == 0}, data={"x": [1]})
+            database.write(
+                atoms, key_value_pairs={"gap": 0.5 * i, "label": f"n{i}", "good": i % 2 == 0}, data={"x": [1]}
+            )
             rows.append(atoms)
     return rows
 
@@ -81,7 +83,9 @@ def test_deleted_rows_leave_gaps(tmp_path, read_all):
     assert contents.announced == 4
 
 
-@pytest.mark.parametrize("kind", ["empty", "truncated", "text", "other tables", "no rows", "broken json", "old"])
+@pytest.mark.parametrize(
+    "kind", ["empty", "truncated", "text", "other tables", "no rows", "broken json", "old"]
+)
 def test_damaged_database_has_a_reason(tmp_path, read_all, kind):
     path = tmp_path / ("t.json" if kind == "broken json" else "t.db")
     fill(path, {"no rows": 0, "truncated": 300}.get(kind, 12))

@@ -11,7 +11,7 @@ from nucleate.data.sources import download, open_source
 from nucleate.data.sources.cod import numbers_of_result
 from nucleate.errors import SourceError
 
-QUICK = download.RetryPolicy(attempts=2, first_wait=0.01, longest_wait=0.02, timeout=5)
+QUICK = download.RetryPolicy(attempts=2, first_wait=0.01, longest_wait=0.02, timeout=5.0)
 
 HALITE = """#------------------------------------------------------------------------------
 #$Date: 2016-02-13 $
@@ -93,7 +93,8 @@ def test_by_number_and_by_search(http_server, read_all):
     assert contents.records[0].provenance.file == f"{base}/1000041.cif"
     assert contents.reasons() == ["The file is empty.", "COD has no entry 9999999"]
     entries = [{"file": "1000041", "sg": "F m -3 m", "status": None, "duplicateof": None, "year": 1926},
-               {"file": "1000099", "status": "retracted"}, {"file": "1000098", "duplicateof": "1000041"}]  # fmt: skip
+               {"file": "1000099", "status": "retracted"},
+               {"file": "1000098", "duplicateof": "1000041"}]  # fmt: skip
     server.answers["/cod/result?el1=Na&nel=2&format=json"] = json.dumps(entries).encode()
     contents = read_all(open_source("cod:?el1=Na&nel=2", base_url=base, retry=QUICK))
     assert [record.id for record in contents.records] == ["cod-1000041"]

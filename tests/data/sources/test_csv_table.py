@@ -82,7 +82,7 @@ def test_many_tasks_give_each_row_once(tmp_path, cifs, read_all, monkeypatch, su
 
 @pytest.mark.parametrize("lost", ["opening", "closing"])
 def test_lost_quotation_mark_costs_one_row(tmp_path, cifs, read_all, lost):
-    rows = [line for line in (table([row]).split("\n", 1)[1] for row in good_rows(cifs, 9))]
+    rows = [table([row]).split("\n", 1)[1] for row in good_rows(cifs, 9)]
     first, last = rows[4].index('"'), rows[4].rindex('"')
     at = first if lost == "opening" else last
     rows[4] = rows[4][:at] + rows[4][at + 1 :]
@@ -90,7 +90,8 @@ def test_lost_quotation_mark_costs_one_row(tmp_path, cifs, read_all, lost):
     path.write_text(table([]) + "".join(rows))
     contents = read_all(open_source(path))
     survivors = [record.id for record in contents.records]
-    # A closing mark that is lost makes the row end at the opening mark of the next one: both are gone, no third.
+    # A closing mark that is lost makes the row end at the opening mark of the next one: both are gone, no
+    # third.
     assert set(survivors) >= {f"mp-{i}" for i in range(9)} - {"mp-4", "mp-5"}
     assert 1 <= len(contents.rejections) <= 2
     assert any("cells" in reason or "CSV" in reason for reason in contents.reasons())
@@ -105,7 +106,8 @@ def test_bad_rows_are_named_and_the_rest_goes_on(tmp_path, cifs, read_all):
     rows[5][-1] = cifs["rutile"].replace("4.594", "nan")
     path = tmp_path / "t.csv"
     path.write_text(table(rows))
-    # The sample sees the text too and makes the column text, so the kinds are fixed by more numbers than it samples.
+    # The sample sees the text too and makes the column text, so the kinds are fixed by more numbers than it
+    # samples.
     contents = read_all(open_source(path))
     assert [record.id for record in contents.records] == ["mp-0", "mp-3", "mp-6", "mp-7"]
     assert [rejection.row for rejection in contents.rejections] == [1, 2, 4, 5]
@@ -155,8 +157,8 @@ def damaged(kind: str, good: bytes) -> tuple[str, bytes]:
 
 @pytest.mark.parametrize(
     "kind",
-    ["empty", "header only", "no cif column", "utf-16", "parquet inside", "not gzip", "empty gzip", "one long line",
-     "two equal columns", "nul bytes", "flipped gzip"],
+    ["empty", "header only", "no cif column", "utf-16", "parquet inside", "not gzip", "empty gzip",
+     "one long line", "two equal columns", "nul bytes", "flipped gzip"],
 )  # fmt: skip
 def test_damaged_file_has_one_reason(tmp_path, cifs, read_all, kind):
     name, content = damaged(kind, table(good_rows(cifs, 3)).encode())
@@ -191,7 +193,7 @@ cells = st.text(st.characters(blacklist_categories=("Cs",), blacklist_characters
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=st.lists(st.tuples(cells, cells), min_size=1, max_size=6), cut=st.integers(0, 400))
 def test_any_cells_come_back_as_csv_reads_them(tmp_path, cifs, read_all, rows, cut):
-    """Whatever stands in the other cells, the structure of each row is found; a cut costs rows but nothing else."""
+    """Whatever stands in the other cells, each row's structure is found; a cut costs only rows."""
     text = table([[f"r{i}", a, b, cifs["rutile"]] for i, (a, b) in enumerate(rows)], ["id", "a", "b", "cif"])
     path = tmp_path / "t.csv"
     path.write_bytes(text.encode("utf-8"))

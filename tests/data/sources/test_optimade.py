@@ -1,4 +1,4 @@
-"""OPTIMADE: against the reference server of the optimade package on loopback, and awkward servers of our own."""
+"""OPTIMADE: against the optimade package's server on loopback, and awkward servers of our own."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from nucleate.data.sources.optimade_providers import resolve_provider
 from nucleate.data.sources.optimade_structure import unit_cell_from_optimade
 from nucleate.errors import DisorderedStructureError, InvalidStructureError, ParseError, SourceError
 
-QUICK = download.RetryPolicy(attempts=3, first_wait=0.01, longest_wait=0.02, timeout=30)
+QUICK = download.RetryPolicy(attempts=3, first_wait=0.01, longest_wait=0.02, timeout=30.0)
 
 
 @pytest.fixture(scope="module")
@@ -177,11 +177,15 @@ def cursor_server(http_server, count=7, per_page=3):
         ids = range(start, min(start + per_page, count))
         full = query["response_fields"] != "id"
         data = [{"type": "structures", "id": f"s{i}", "attributes": structure() if full else {}} for i in ids]
-        following = f"/v1/structures?page_limit=3&cursor=c{start + per_page}" if start + per_page < count else None
+        following = (
+            f"/v1/structures?page_limit=3&cursor=c{start + per_page}" if start + per_page < count else None
+        )
         links = {"next": {"href": server.url + following} if following else None}
         return json.dumps({"data": data, "links": links, "meta": {"data_returned": count}}).encode()
 
-    info = {"data": {"properties": {"_x_gap": {"type": "float", "unit": "eV"}, "_x_name": {"type": "string"}}}}
+    info = {
+        "data": {"properties": {"_x_gap": {"type": "float", "unit": "eV"}, "_x_name": {"type": "string"}}}
+    }
 
     class Answers(dict):
         def get(self, path, default=None):
@@ -196,7 +200,8 @@ def cursor_server(http_server, count=7, per_page=3):
 
 def test_cursor_pages_units_and_a_server_that_cannot_sort(http_server, read_all, monkeypatch):
     server = cursor_server(http_server)
-    # The loopback server answers an unknown request with 404 where a provider says 501; both mean "cannot sort".
+    # The loopback server answers an unknown request with 404 where a provider says 501; both mean "cannot
+    # sort".
     monkeypatch.setattr("nucleate.data.sources.optimade._CANNOT_SORT", (404,))
     contents = read_all(open_source(f"optimade:{server.url}", retry=QUICK))
     assert [record.id for record in contents.records] == [f"s{i}" for i in range(7)]
@@ -212,7 +217,7 @@ def test_retries_and_giving_up(http_server):
     assert download.get_json(f"{server.url}/ok", policy=QUICK) == {}
     assert len(server.requests) == 3
     server.failures["/ok"] = [500] * 3
-    with pytest.raises(SourceError, match="3 attempts.*500"):
+    with pytest.raises(SourceError, match=r"3 attempts.*500"):
         download.get_json(f"{server.url}/ok", policy=QUICK)
     with pytest.raises(SourceError, match="404"):
         download.get_json(f"{server.url}/none", policy=QUICK)
@@ -248,7 +253,9 @@ def test_registry(http_server):
         entry["attributes"] = {**entry["attributes"], "base_url": address}
 
     def children(*names):
-        data = [{"id": n, "attributes": {"link_type": "child", "base_url": f"{server.url}/db/{n}"}} for n in names]
+        data = [
+            {"id": n, "attributes": {"link_type": "child", "base_url": f"{server.url}/db/{n}"}} for n in names
+        ]
         return json.dumps({"data": data}).encode()
 
     default = {"data": {"relationships": {"default": {"data": {"id": "b"}}}}}
@@ -285,8 +292,16 @@ VACANT = [{"name": "Si", "chemical_symbols": ["Si", "vacancy"], "concentration":
         ({"structure_features": ["assemblies"]}, DisorderedStructureError, "exclude each other"),
         ({"structure_features": ["unknown_positions"]}, InvalidStructureError, "unknown"),
         ({"structure_features": ["implicit_atoms"]}, InvalidStructureError, "not among the sites"),
-        ({"species": [{**SPECIES[0], "attached": ["H"], "nattached": [2]}]}, InvalidStructureError, "attached"),
-        ({"species": [{"name": "Si", "chemical_symbols": ["X"], "concentration": [1.0]}]}, InvalidStructureError, "X"),
+        (
+            {"species": [{**SPECIES[0], "attached": ["H"], "nattached": [2]}]},
+            InvalidStructureError,
+            "attached",
+        ),
+        (
+            {"species": [{"name": "Si", "chemical_symbols": ["X"], "concentration": [1.0]}]},
+            InvalidStructureError,
+            "X",
+        ),
         ({"dimension_types": [1, 1, 0]}, InvalidStructureError, "2 directions"),
         ({"lattice_vectors": None}, ParseError, "lattice_vectors"),
         ({"species": [{"name": "Ge", "chemical_symbols": ["Ge"], "concentration": [1.0]}]}, ParseError, "Si"),

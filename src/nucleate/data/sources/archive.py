@@ -1,4 +1,4 @@
-"""Members of zip and tar archives, read in memory and never written to disk, with their tricks refused by name."""
+"""Members of zip and tar archives, read in memory, never written to disk, their tricks refused by name."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import IO, Any
+from typing import Any
 
+from nucleate.data.sources.byte_stream import ByteStream
 from nucleate.errors import SourceError
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
@@ -173,8 +174,8 @@ def _tar_member(archive: tarfile.TarFile, info: tarfile.TarInfo, index: int) -> 
     return Member(index, info.name, content, problem)
 
 
-def _read_bounded(stream: IO[bytes]) -> tuple[bytes | None, str | None]:
-    """The content, or the reason why not: the size in the header is a claim, so the reading itself is bounded."""
+def _read_bounded(stream: ByteStream) -> tuple[bytes | None, str | None]:
+    """The content, or why not; the size in the header is a claim, so the reading itself is bounded."""
     content = stream.read(MAX_MEMBER_BYTES + 1)
     if len(content) > MAX_MEMBER_BYTES:
         return None, _too_large(len(content))
@@ -182,7 +183,8 @@ def _read_bounded(stream: IO[bytes]) -> tuple[bytes | None, str | None]:
 
 
 def _too_large(size: int) -> str:
-    return f"The member has {size / 2**20:.0f} MiB, more than the {MAX_MEMBER_BYTES // 2**20} MiB of a structure file."
+    limit = MAX_MEMBER_BYTES // 2**20
+    return f"The member has {size / 2**20:.0f} MiB, more than the {limit} MiB of a structure file."
 
 
 class _TarStream:
@@ -198,7 +200,7 @@ class _TarStream:
         elif magic.startswith(b"BZh"):
             self._stream = bz2.BZ2File(self._raw)
         elif magic.startswith(b"\xfd7zXZ"):
-            self._stream = lzma.LZMAFile(self._raw)
+            self._stream = lzma.LZMAFile(self._raw)  # noqa: SIM115 - closed in __exit__
         self.given = 0
 
     def read(self, size: int) -> bytes:

@@ -1,7 +1,8 @@
 """ASE databases (SQLite and JSON), read without ASE's own opener, which writes to what it opens.
 
-``ase.db.connect`` creates tables in an empty file and takes lock files. Here SQLite is opened read-only, blobs are
-plain arrays of numbers and JSON is plain JSON: nothing in the file can name a Python object to build.
+``ase.db.connect`` creates tables in an empty file and takes lock files. Here SQLite is opened read-only,
+blobs are plain arrays of numbers and JSON is plain JSON: nothing in the file can name a Python object to
+build.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ UNITS: Mapping[str, str] = {"energy": "eV", "free_energy": "eV", "magmom": "μB"
 class AseDatabase:
     """An ASE database in SQLite (``.db``) or JSON.
 
-    Key-value pairs become properties, together with energy, stress and total magnetic moment where they are stored;
-    forces, moments, charges and tags go with the sites. The free-form ``data`` of a row is not read.
+    Key-value pairs become properties, together with energy, stress and total magnetic moment where they are
+    stored; forces, moments, charges and tags go with the sites. The free-form ``data`` of a row is not read.
 
     Attributes:
         path: the file.
@@ -63,7 +64,7 @@ class AseDatabase:
         return self.dataset.licence
 
     def tasks(self) -> Iterator[Task]:
-        """Ranges of row ids (SQLite), or the whole of a JSON database, which ASE itself rewrites at each change."""
+        """Ranges of row ids (SQLite), or the whole of a JSON database, which ASE rewrites at each change."""
         try:
             if _is_sqlite(self.path):
                 yield from self._sqlite_tasks()
@@ -248,7 +249,7 @@ def _per_site(values: np.ndarray, num_sites: int, width: int, name: str) -> np.n
 
 
 def _plain_json(value: Any) -> Any:
-    """JSON text as plain values, with ASE's arrays as lists; a mapping that is already read passes through."""
+    """JSON text as plain values, ASE's arrays as lists; a mapping that is already read passes through."""
 
     def plain(mapping: dict[str, Any]) -> Any:
         if "__ndarray__" in mapping:

@@ -1,4 +1,4 @@
-"""A CIF that breaks the grammar in one data block, cut into its blocks so that the others can still be read."""
+"""A CIF that breaks the grammar in one data block, cut into its blocks so that the others are read."""
 
 from __future__ import annotations
 

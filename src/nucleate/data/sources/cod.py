@@ -1,4 +1,4 @@
-"""COD, the Crystallography Open Database: by numbers, by a search of its web interface, or from a local mirror."""
+"""COD, the Crystallography Open Database: by numbers, by a search, or from a local mirror."""
 
 from __future__ import annotations
 
@@ -41,8 +41,9 @@ def open_cod(
     """The source for entries of COD.
 
     Args:
-        spec: seven-digit numbers (``1000041,1000050``), the folder of a mirror, an archive or file from one, or a
-            search (``?el1=Na&nel=2``, parameters of https://www.crystallography.net/cod/search.html).
+        spec: seven-digit numbers (``1000041,1000050``), the folder of a mirror, an archive or file from
+            one, or a search (``?el1=Na&nel=2``, parameters of
+            https://www.crystallography.net/cod/search.html).
         base_url: another server of the same layout.
         units: units of further properties.
         max_atoms: largest number of atoms per cell that is read.
@@ -62,7 +63,8 @@ def open_cod(
     wrong = [number for number in numbers if not _NUMBER.fullmatch(number)]
     if not numbers or wrong:
         raise SourceError(
-            f"cod: takes seven-digit COD numbers, a search such as '?el1=Na&nel=2' or an existing folder; got {spec!r}"
+            "cod: takes seven-digit COD numbers, a search such as '?el1=Na&nel=2' or an existing folder; "
+            f"got {spec!r}"
         )
     return CodEntries(base_url, dataset, numbers=tuple(numbers), max_atoms=max_atoms, retry=retry)
 
@@ -168,7 +170,7 @@ def numbers_of_result(result: Any) -> set[str]:
 
 
 def read_cod_tags(tags: CifTags) -> tuple[str | None, Mapping[str, Any], Mapping[str, Any]]:
-    """Id, properties and provenance of a COD entry: mineral name, temperature, pressure, R factor, citation."""
+    """Id, properties and provenance of a COD entry: names, temperature, pressure, R factor, citation."""
     number = tags.text("_cod_database_code")
     properties = {
         "mineral": tags.text("_chemical_name_mineral"),

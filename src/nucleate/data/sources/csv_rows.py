@@ -1,7 +1,8 @@
 """Rows of a delimited table, streamed from any byte offset, and what to do when one of them is broken.
 
-Quoted cells (a CIF) run over many lines, so that a lost quotation mark would swallow every row behind it. A row with
-the wrong number of cells is therefore followed by a search for the next line from which rows are whole again.
+Quoted cells (a CIF) run over many lines, so that a lost quotation mark would swallow every row behind it. A
+row with the wrong number of cells is therefore followed by a search for the next line from which rows are
+whole again.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ import zlib
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
 
+from nucleate.data.sources.byte_stream import ByteStream
 from nucleate.errors import ParseError
 
 MAX_LINE_BYTES = 16 * 2**20
@@ -37,7 +38,7 @@ class TableRow:
     problem: str | None = None
 
 
-def open_table(path: str) -> BinaryIO:
+def open_table(path: str) -> ByteStream:
     """The table's bytes, decompressed by the file's name (.gz, .bz2, .xz), buffered and seekable."""
     if path.lower().endswith(".gz"):
         return io.BufferedReader(gzip.open(path))  # type: ignore[arg-type]
@@ -48,7 +49,7 @@ def open_table(path: str) -> BinaryIO:
     return open(path, "rb")
 
 
-def read_header(stream: BinaryIO, offset: int, delimiter: str) -> tuple[tuple[str, ...], int]:
+def read_header(stream: ByteStream, offset: int, delimiter: str) -> tuple[tuple[str, ...], int]:
     """Names of the columns, and the offset of the first row.
 
     Raises:
@@ -76,14 +77,14 @@ def _decode_name(cell: str) -> str:
 
 
 def iter_rows(
-    stream: BinaryIO,
+    stream: ByteStream,
     offset: int,
     *,
     delimiter: str,
     num_cells: int,
     is_row: Callable[[tuple[str, ...]], bool],
 ) -> Iterator[TableRow]:
-    """Rows from ``offset`` on. Cells are decoded as Latin-1, which keeps every byte; the caller decodes them truly.
+    """Rows from ``offset`` on, cells decoded as Latin-1, which keeps every byte for the caller to decode.
 
     Args:
         stream: seekable bytes of the table.
@@ -96,8 +97,8 @@ def iter_rows(
         ParseError: no whole row follows a broken one within the search window, or a line is absurdly long.
         OSError, EOFError, zlib.error, lzma.LZMAError: the compressed stream is damaged.
     """
-    # A cell longer than csv's default of 128 KiB is an ordinary CIF of some thousand atoms. The limit is global in
-    # csv; raising it is the only way, and MAX_ROW_BYTES bounds memory in its place.
+    # A cell longer than csv's default of 128 KiB is an ordinary CIF of some thousand atoms. The limit is
+    # global in csv; raising it is the only way, and MAX_ROW_BYTES bounds memory in its place.
     csv.field_size_limit(min(sys.maxsize, MAX_ROW_BYTES))
     stream.seek(offset)
     lines = _Lines(stream, offset)
@@ -126,7 +127,7 @@ def iter_rows(
 class _Lines:
     """Lines of a stream as text, with a way to put the ones taken since ``begin`` back."""
 
-    def __init__(self, stream: BinaryIO, position: int) -> None:
+    def __init__(self, stream: ByteStream, position: int) -> None:
         self._stream = stream
         self._waiting: deque[bytes] = deque()
         self._taken: list[bytes] = []

@@ -1,4 +1,4 @@
-"""CSV tables with a ``cif`` column, plain or compressed: the layout of CDVAE, DiffCSP and most data sets after them."""
+"""CSV tables with a ``cif`` column, plain or compressed: the layout of CDVAE and DiffCSP."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 from nucleate.crystal.convert import unit_cell_from_cif
 from nucleate.data.record import Record, Rejection, Task
+from nucleate.data.sources.byte_stream import ByteStream
 from nucleate.data.sources.csv_rows import (
     DAMAGED_STREAM,
     TableRow,
@@ -116,7 +117,8 @@ class CsvTable:
                 for row, table_row in enumerate(rows, task.first):
                     yield self._record(layout, row, table_row)
         except (NucleateError, *DAMAGED_STREAM) as error:
-            # The index had read these rows, so the file has changed since; say so instead of stopping the build.
+            # The index had read these rows, so the file has changed since; say so instead of stopping the
+            # build.
             yield Rejection(self.path, row, None, f"The table changed while it was read: {reason_of(error)}")
 
     def _record(self, layout: _Layout, row: int, table_row: TableRow) -> Record | Rejection:
@@ -159,7 +161,7 @@ class _Layout:
     first_row_at: int
 
     @classmethod
-    def of(cls, stream: Any, path: str, id_column: str | None, cif_column: str | None) -> _Layout:
+    def of(cls, stream: ByteStream, path: str, id_column: str | None, cif_column: str | None) -> _Layout:
         start = stream.read(4)
         if not start:
             raise ParseError("The file is empty.")
@@ -185,8 +187,8 @@ class _Layout:
         layout = cls(stem, delimiter, columns, cif, key, {}, first_row_at)
         return layout._with_kinds(stream)
 
-    def _with_kinds(self, stream: Any) -> _Layout:
-        """The same with what each column holds, from a sample of rows; damage there shows up when rows are read."""
+    def _with_kinds(self, stream: ByteStream) -> _Layout:
+        """The same with what each column holds, from a sample; damage there shows up when rows are read."""
         names = [
             name for name in self.columns if name not in {self.cif_column, self.id_column} and name.strip()
         ]
@@ -203,7 +205,7 @@ class _Layout:
         kinds = {name: column_kind(cells) for name, cells in sample.items()}
         return _Layout(**{**vars(self), "kinds": kinds})
 
-    def rows(self, stream: Any, offset: int) -> Iterator[TableRow]:
+    def rows(self, stream: ByteStream, offset: int) -> Iterator[TableRow]:
         cif_at = self.columns.index(self.cif_column)
 
         def is_row(cells: tuple[str, ...]) -> bool:

@@ -1,4 +1,4 @@
-"""HTTP for the sources: JSON and text with retries and back-off, and large files resumed, checked and cached."""
+"""HTTP for the sources: JSON and text with retries, large files resumed, checked and cached."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ class RetryPolicy:
 
     Attributes:
         attempts: how often a request is sent at most.
-        first_wait: seconds before the second attempt; doubled for each further one, with up to 25 % of jitter.
+        first_wait: seconds before the second attempt; doubled for each further one, with up to 25 % of
+            jitter.
         longest_wait: seconds waited at most, also where the service asks for more (Retry-After).
         timeout: seconds until an attempt is given up.
     """
@@ -141,10 +142,10 @@ class Checksum:
 def figshare_checksum(
     article_id: int, file_id: int, *, policy: RetryPolicy = DEFAULT_RETRY
 ) -> Checksum | None:
-    """MD5 and size that figshare lists for a file of an article, None where the listing has not got this file.
+    """MD5 and size that figshare lists for a file of an article, None where it does not list it.
 
-    Files of earlier versions of an article are listed under their version, which is not searched; such a file is
-    checked by its announced size and by the checksums inside the zip.
+    Files of earlier versions of an article are listed under their version, which is not searched; such a file
+    is checked by its announced size and by the checksums inside the zip.
     """
     listing = get_json(
         f"https://api.figshare.com/v2/articles/{article_id}/files?page_size=1000", policy=policy
@@ -210,7 +211,7 @@ def download(
 
 
 def _append(response: Any, part: Path) -> bool:
-    """Write a response behind what is there (status 206) or anew; False where fewer bytes came than announced."""
+    """Write a response behind what is there (status 206) or anew; False where it broke off."""
     expected = response.headers.get("Content-Length")
     written = 0
     with open(part, "ab" if response.status == 206 else "wb") as stream:
@@ -240,7 +241,7 @@ def _verify(part: Path, url: str, checksum: Checksum | None) -> None:
 
 
 def cache_folder() -> Path:
-    """The user's cache folder for downloads: NUCLEATE_CACHE, else $XDG_CACHE_HOME/nucleate, else ~/.cache/nucleate."""
+    """The user's cache folder: NUCLEATE_CACHE, else $XDG_CACHE_HOME/nucleate, else ~/.cache/nucleate."""
     if folder := os.environ.get("NUCLEATE_CACHE"):
         return Path(folder)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nucleate"

@@ -7,10 +7,11 @@ import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, BinaryIO
+from typing import Any
 
 from nucleate.crystal.convert import decode_text, unit_cell_from_ase
 from nucleate.data.record import Record, Rejection, Task
+from nucleate.data.sources.byte_stream import ByteStream
 from nucleate.data.sources.dataset import Dataset, reason_of
 from nucleate.errors import ParseError
 
@@ -33,12 +34,12 @@ class Frame:
     content: bytes
 
 
-def iter_frames(stream: BinaryIO, offset: int = 0, *, first: int = 0) -> Iterator[Frame]:
+def iter_frames(stream: ByteStream, offset: int = 0, *, first: int = 0) -> Iterator[Frame]:
     """Frames from ``offset`` on, cut by their line counts.
 
     Raises:
-        ParseError: a frame does not begin with its number of atoms, or the file ends inside one. There is no way to
-            find the next frame behind that; the frames before have been given by then.
+        ParseError: a frame does not begin with its number of atoms, or the file ends inside one. There is
+            no way to find the next frame behind that; the frames before have been given by then.
     """
     stream.seek(offset)
     index = first

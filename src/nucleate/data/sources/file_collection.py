@@ -1,4 +1,4 @@
-"""Files as a source: a file, a folder (searched through, sorted), a glob pattern, each file read by what it is."""
+"""Files as a source: a file, a folder (sorted), a glob pattern, each file read by what it is."""
 
 from __future__ import annotations
 
@@ -72,15 +72,15 @@ def open_files(
         return source or collection
     if not os.path.isdir(path) and not any(True for _ in glob.iglob(path, recursive=True)):
         raise SourceError(
-            f"There is no file, folder or match for {spec!r}. Sources are paths, glob patterns, or one of jarvis:, "
-            "mp:, cod:, icsd:, optimade: and oqmd:."
+            f"There is no file, folder or match for {spec!r}. Sources are paths, glob patterns, or one of "
+            "jarvis:, mp:, cod:, icsd:, optimade: and oqmd:."
         )
     return collection
 
 
 @dataclass(frozen=True)
 class FileCollection:
-    """All files below a folder or matching a pattern; structure files are bundled, tables and archives cut up.
+    """All files below a folder or matching a pattern: structure files bundled, tables and archives cut up.
 
     Attributes:
         path: folder, file or glob pattern.
@@ -119,7 +119,7 @@ class FileCollection:
         return self.reader or structure_files.StructureReader(self.dataset, max_atoms=self.max_atoms)
 
     def source_of(self, path: str) -> Source | None:
-        """The source for one table, database or archive; None for a structure file or a file of no known kind."""
+        """The source for a table, database or archive; None for a structure file or an unknown kind."""
         lower = path.lower()
         if lower.endswith(csv_table.SUFFIXES):
             return csv_table.CsvTable(path, self.dataset, self.id_column, self.cif_column, self.max_atoms)

@@ -45,8 +45,8 @@ BENCHMARK_UNITS: Mapping[str, str] = {
 def find_id_column(columns: Iterable[str]) -> str | None:
     """The column that names the records: ``material_id``, else the first id-like one, else None.
 
-    Id-like is one of the names databases use (``jid``, ``mp_id``, ``structure_id``, ...), in the table's order, else
-    the first column that ends in ``_id``.
+    Id-like is one of the names databases use (``jid``, ``mp_id``, ``structure_id``, ...), in the table's
+    order, else the first column that ends in ``_id``.
     """
     names = list(columns)
     if "material_id" in names:
@@ -73,7 +73,8 @@ def is_missing(value: Any) -> bool:
 def plain_value(value: Any) -> PropertyValue:
     """The value as a Python scalar, a text or a nested list of one kind; None where there is none.
 
-    Lists that mix numbers with text, and mappings inside lists, become JSON text: they are labels, not tensors.
+    Lists that mix numbers with text, and mappings inside lists, become JSON text: they are labels, not
+    tensors.
     """
     if isinstance(value, np.ndarray):
         value = value.tolist()
@@ -103,10 +104,10 @@ def clean_properties(properties: Mapping[str, Any]) -> dict[str, PropertyValue]:
 
 
 def column_kind(cells: Iterable[str]) -> str:
-    """What a column of text holds: ``integer``, ``number``, ``flag``, ``list`` or ``text``, from a sample of it.
+    """What a column of text holds, by a sample: ``integer``, ``number``, ``flag``, ``list`` or ``text``.
 
-    A column without a single value is ``number``: NaN columns are the commonest empty ones. Digits with a leading
-    zero (``007``) are names, not numbers.
+    A column without a single value is ``number``: NaN columns are the commonest empty ones. Digits with a
+    leading zero (``007``) are names, not numbers.
     """
     kinds = {_cell_kind(cell.strip()) for cell in cells if not is_missing(cell)}
     if not kinds:

@@ -44,7 +44,7 @@ def open_icsd(spec: str, *, units: Mapping[str, str] | None = None, max_atoms: i
 
 
 def read_icsd_tags(tags: CifTags) -> tuple[str | None, Mapping[str, Any], Mapping[str, Any]]:
-    """Id, properties and provenance of an ICSD entry: names, structure type, temperature, pressure, citation."""
+    """Id, properties and provenance of an ICSD entry: names, type, temperature, pressure, citation."""
     number = tags.text("_database_code_ICSD", "_database_code_icsd")
     properties = {
         "mineral": tags.text("_chemical_name_mineral"),

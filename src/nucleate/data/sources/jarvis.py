@@ -1,4 +1,4 @@
-"""JARVIS-DFT and the other sets that JARVIS distributes: lists of entries in JSON inside a zip on figshare."""
+"""JARVIS-DFT and the other sets that JARVIS distributes: JSON lists of entries, zipped, on figshare."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
-from typing import Any, BinaryIO, cast
+from typing import Any, cast
 
 from nucleate.crystal.species import parse_species
 from nucleate.data.record import Record, Rejection, Task
+from nucleate.data.sources.byte_stream import ByteStream
 from nucleate.data.sources.dataset import Dataset, reason_of, unit_cell_from_arrays
 from nucleate.data.sources.download import cache_folder, download, figshare_checksum
 from nucleate.data.sources.foreign_values import find_id_column
@@ -66,7 +67,7 @@ def open_jarvis(
 
 
 def fetch_dataset(name: str, *, cache_dir: str | None = None) -> str:
-    """Path of the zip of a set, downloaded first if it is not in the cache; checked against figshare's MD5 and size.
+    """Path of the zip of a set, downloaded if it is not cached and checked against figshare's MD5 and size.
 
     Raises:
         SourceError: the download failed or what came is not what figshare lists.
@@ -228,11 +229,11 @@ class _open:
         self._path, self._member = path, member
         self._stack = ExitStack()
 
-    def __enter__(self) -> BinaryIO:
+    def __enter__(self) -> ByteStream:
         if self._member is None:
             return self._stack.enter_context(open(self._path, "rb"))
         archive = self._stack.enter_context(zipfile.ZipFile(self._path))
-        return cast(BinaryIO, self._stack.enter_context(archive.open(self._member)))
+        return cast(ByteStream, self._stack.enter_context(archive.open(self._member)))
 
     def __exit__(self, *exc: object) -> None:
         self._stack.close()

@@ -1,7 +1,9 @@
 """The sets of crystals that JARVIS distributes on figshare, and the units of their properties.
 
-Addresses, file names and references are those of ``jarvis.db.figshare`` in jarvis-tools 2026.6.12; units are those of
-the JARVIS-DFT documentation (K. Choudhary et al., npj Comput. Mater. 6, 173 (2020), and the data sets' pages).
+Addresses, file names and references are those of ``jarvis.db.figshare`` in jarvis-tools 2026.6.12; units are
+those of the JARVIS-DFT documentation (K. Choudhary et al., npj Comput. Mater. 6, 173 (2020), and the data
+sets'
+pages).
 """
 
 from __future__ import annotations

@@ -16,7 +16,8 @@ SUFFIXES = (".json",)
 def json_source(path: str, dataset: Dataset) -> Source:
     """The source for a JSON file: JARVIS entries if it is an array, an ASE database if it is an object.
 
-    What is neither is named when its tasks are listed, so that one such file in a folder does not stop the others.
+    What is neither is named when its tasks are listed, so that one such file in a folder does not stop the
+    others.
     """
     try:
         with open(path, "rb") as stream:
@@ -29,7 +30,7 @@ def json_source(path: str, dataset: Dataset) -> Source:
 
 
 def zipped_json_source(path: str, dataset: Dataset) -> Source | None:
-    """The source for a zip with a single JSON file in it (as JARVIS distributes its sets), None for any other."""
+    """The source for a zip with a single JSON file (as JARVIS distributes its sets), None for any other."""
     if not path.lower().endswith(".zip"):
         return None
     try:

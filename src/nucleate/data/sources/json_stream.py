@@ -6,8 +6,9 @@ import codecs
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any
 
+from nucleate.data.sources.byte_stream import ByteStream
 from nucleate.errors import ParseError
 
 _BLOCK = 2**20
@@ -29,7 +30,7 @@ class JsonItem:
 class _Text:
     """A sliding window of text over a byte stream, with the byte offset of its first character."""
 
-    def __init__(self, stream: BinaryIO, offset: int) -> None:
+    def __init__(self, stream: ByteStream, offset: int) -> None:
         self._stream = stream
         self._decode = codecs.getincrementaldecoder("utf-8")().decode
         self._ended = False
@@ -93,8 +94,8 @@ class _Text:
         return self._offset
 
 
-def iter_json_items(stream: BinaryIO, offset: int = 0, *, first: int = 0) -> Iterator[JsonItem]:
-    """Items of the array or object that the stream holds; from ``offset`` on, if one of an array starts there.
+def iter_json_items(stream: ByteStream, offset: int = 0, *, first: int = 0) -> Iterator[JsonItem]:
+    """Items of the array or object in the stream; from ``offset`` on, if one of an array starts there.
 
     Args:
         stream: UTF-8 bytes, seekable where ``offset`` is not 0.

@@ -85,11 +85,14 @@ def open_materials_project(
     """The source for entries of the Materials Project.
 
     Args:
-        spec: "" for everything that is not deprecated, material ids (``mp-149,mp-13``) or chemical systems (``Li-Fe-O,Si-*``).
-        api_key: key of the user's account; by default the environment variable MP_API_KEY, which also reaches workers.
+        spec: "" for everything that is not deprecated, material ids (``mp-149,mp-13``) or chemical
+            systems (``Li-Fe-O,Si-*``).
+        api_key: key of the user's account; by default the environment variable MP_API_KEY, which also
+            reaches workers.
         properties: fields of the summary document to fetch.
         units: units of further properties.
-        search: further keyword arguments of mp-api's ``materials.summary.search``: ``{"energy_above_hull": (0, 0.1)}``.
+        search: further keyword arguments of mp-api's ``materials.summary.search``:
+            ``{"energy_above_hull": (0, 0.1)}``.
         endpoint: another server of the same interface.
         max_atoms: largest number of atoms per cell that is read.
 
@@ -100,12 +103,13 @@ def open_materials_project(
         importlib.import_module("mp_api.client")
     except ImportError as error:
         raise SourceError(
-            f"The Materials Project needs its client mp-api ({error}); install it with: pip install 'nucleate[mp]'"
+            f"The Materials Project needs its client mp-api ({error}); "
+            "install it with: pip install 'nucleate[mp]'"
         ) from error
     if not (api_key or os.environ.get(KEY_VARIABLE)):
         raise SourceError(
-            f"The Materials Project needs an API key: get one at https://next-gen.materialsproject.org/api and set "
-            f"{KEY_VARIABLE}"
+            "The Materials Project needs an API key: get one at "
+            f"https://next-gen.materialsproject.org/api and set {KEY_VARIABLE}"
         )
     criteria = {**_criteria(spec), **(search or {})}
     dataset = replace(DATASET, units={**UNITS, **(units or {})})
@@ -250,7 +254,7 @@ class MaterialsProject:
 
 
 def official_id(material_id: Any) -> str:
-    """The id as the Materials Project's pages write it: ``mp-149`` for what the client may call ``mp-aaaaaaft``."""
+    """The id as the Materials Project's pages write it: ``mp-149`` for the client's ``mp-aaaaaaft``."""
     from emmet.core.mpid import AlphaID  # noqa: PLC0415 - comes with the extra [mp]
 
     return str(AlphaID(str(material_id)).string)

@@ -1,4 +1,4 @@
-"""From what a user types (a path, a glob, ``jarvis:dft_3d``, ``optimade:URL``) to the source that reads it."""
+"""From what a user types (a path, a glob, ``jarvis:dft_3d``, ``optimade:URL``) to what reads it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import Any
 from nucleate.data.record import Source
 from nucleate.errors import SourceError
 
-# Modules are named here and imported when asked for: a command line that only prints its help needs none of them.
+# Modules are named here and imported when asked for: a command line that only prints its help needs none of
+# them.
 SCHEMES: dict[str, tuple[str, str]] = {
     "jarvis": ("nucleate.data.sources.jarvis", "open_jarvis"),
     "mp": ("nucleate.data.sources.materials_project", "open_materials_project"),
@@ -29,16 +30,17 @@ def open_source(spec: str | PathLike[str], *, max_atoms: int | None = None, **op
     Args:
         spec: a file, folder, archive or glob pattern, or ``scheme:rest`` with one of the schemes
 
-            - ``jarvis:dft_3d`` (any set of ``nucleate.data.sources.jarvis.DATASETS``) or ``jarvis:path/to/file.zip``;
+            - ``jarvis:dft_3d`` (any set of ``nucleate.data.sources.jarvis.DATASETS``) or
+            ``jarvis:path/to/file.zip``;
             - ``mp:`` (everything), ``mp:mp-149,mp-13`` or ``mp:Li-Fe-O`` (a chemical system);
             - ``cod:1000041,1000050``, ``cod:path/to/mirror`` or ``cod:?el1=Na&nel=2`` (a search);
             - ``icsd:FOLDER`` of exported CIF files;
             - ``optimade:PROVIDER`` or ``optimade:URL``, both also with ``?filter=...``;
             - ``oqmd:`` or ``oqmd:FILTER`` (an OPTIMADE filter).
-        max_atoms: largest number of atoms per cell that is read, for the sources that expand symmetry while reading
-            (CIF) or state their size first (POSCAR); None leaves their default of 1000.
-        options: keyword arguments of the function that opens this kind of source, such as ``name``, ``units``,
-            ``licence`` or ``id_column`` for files.
+        max_atoms: largest number of atoms per cell that is read, for the sources that expand symmetry
+            while reading (CIF) or state their size first (POSCAR); None leaves their default of 1000.
+        options: keyword arguments of the function that opens this kind of source, such as ``name``,
+            ``units``, ``licence`` or ``id_column`` for files.
 
     Raises:
         SourceError: no such file or scheme, or an option that this kind of source does not have.

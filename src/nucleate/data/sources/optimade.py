@@ -1,4 +1,4 @@
-"""Any OPTIMADE provider: structures fetched page by page over the OPTIMADE REST API (version 1.0 and later)."""
+"""Any OPTIMADE provider: structures fetched page by page over its REST API (version 1.0 and later)."""
 
 from __future__ import annotations
 
@@ -44,10 +44,11 @@ def open_optimade(
     """The source for the structures of an OPTIMADE provider.
 
     Args:
-        spec: base URL, or id of a registered provider (``mp``, ``oqmd``, ``alexandria/alexandria-pbe``), either with
-            ``?filter=...`` behind it.
+        spec: base URL, or id of a registered provider (``mp``, ``oqmd``, ``alexandria/alexandria-pbe``),
+            either with ``?filter=...`` behind it.
         filter: OPTIMADE filter, ``elements HAS "Si" AND nelements=2``.
-        properties: fields to fetch beside the structure; by default every number and flag that is the provider's own.
+        properties: fields to fetch beside the structure; by default every number and flag that is the
+            provider's own.
         name: short name for the provenance, by default ``optimade_`` and the provider or host.
         licence: terms of use; providers state them on their pages, not in the interface.
         units: units of properties, where the provider does not state them.
@@ -198,7 +199,7 @@ class OptimadeStructures:
         )
 
     def _first_page(self) -> tuple[str | None, Any]:
-        """The first page, ids only, sorted by id if the provider can (an optional feature), and that sorting."""
+        """How the first page was sorted (by id if the provider can), and that page, ids only."""
         try:
             return "id", get_json(
                 self._url(page_limit=self.page_limit, response_fields="id", sort="id"), policy=self.retry
@@ -257,7 +258,7 @@ def _next_link(page: Any) -> str | None:
 
 
 def _paging(following: str | None, size: int) -> tuple[str, bool] | None:
-    """Parameter by which the provider pages, and whether it counts structures; None where only its links tell."""
+    """Parameter by which the provider pages, and whether it counts structures; None if only links tell."""
     if following is None or size == 0:
         return None
     query = dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(following).query))

@@ -1,4 +1,4 @@
-"""Parquet tables of crystals: ``numbers``, ``lattice``, ``frac_coords`` columns, or CIF text in a ``cif`` column."""
+"""Parquet tables of crystals: ``numbers``, ``lattice``, ``frac_coords`` columns, or a ``cif`` column."""
 
 from __future__ import annotations
 
@@ -136,8 +136,8 @@ class _StructureColumns:
             cif_column = next((name for name in names if name.lower() == "cif"), None)
             if cif_column is None:
                 raise ParseError(
-                    "The table has no structures: it needs the columns numbers, lattice and frac_coords, or cif; "
-                    f"it has {', '.join(names)[:300]}."
+                    "The table has no structures: it needs the columns numbers, lattice and frac_coords, "
+                    f"or cif; it has {', '.join(names)[:300]}."
                 )
         key = id_column or find_id_column(names)
         structural = {"cif", cif_column, key, *DERIVED_COLUMNS, *(ARRAY_COLUMNS if has_arrays else ())}

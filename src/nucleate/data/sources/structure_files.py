@@ -147,8 +147,8 @@ class StructureReader:
 
 
 NOT_READABLE = (
-    "The file is not one that nucleate reads (.cif, POSCAR, CONTCAR, .vasp, .extxyz, .csv, .parquet, .db, .json, "
-    "or a zip or tar archive of structure files)."
+    "The file is not one that nucleate reads (.cif, POSCAR, CONTCAR, .vasp, .extxyz, .csv, .parquet, .db, "
+    ".json, or a zip or tar archive of structure files)."
 )
 
 
