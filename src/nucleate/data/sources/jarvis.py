@@ -23,8 +23,6 @@ from nucleate.data.sources.jarvis_datasets import DATASETS, UNITS
 from nucleate.data.sources.json_stream import iter_json_items
 from nucleate.errors import NucleateError, ParseError, SourceError
 
-#: NIST's data are not subject to copyright in the United States; the figshare pages say CC BY 4.0.
-LICENCE = "CC-BY-4.0 (figshare), NIST"
 ENTRIES_PER_TASK = 1000
 #: Each task decompresses the member from its start, so that a large one is cut into few of them.
 MAX_TASKS_PER_ZIP = 24
@@ -43,15 +41,13 @@ def open_jarvis(
     Args:
         spec: name of a set (``dft_3d``), or path of a zip or JSON file of one.
         cache_dir: folder for downloads instead of the user's cache folder.
-        licence: terms of use, where they differ from the figshare pages'.
+        licence: terms of use; they differ from set to set and stand on the set's figshare page (its ``url``).
         units: units of further properties.
 
     Raises:
         SourceError: no such set or file, or the download failed.
     """
-    extra = Dataset(
-        f"jarvis_{spec.replace('dft_3d', 'dft3d')}", dict(units or {}), licence=licence or LICENCE
-    )
+    extra = Dataset(f"jarvis_{spec.replace('dft_3d', 'dft3d')}", dict(units or {}), licence=licence)
     if os.path.isfile(spec):
         path = spec
     elif spec in DATASETS:
@@ -89,7 +85,6 @@ def jarvis_dataset(file: str, dataset: Dataset) -> Dataset:
                 dataset,
                 name=f"jarvis_{name.replace('dft_3d', 'dft3d').replace('dft_2d', 'dft2d')}",
                 units=units,
-                licence=dataset.licence or LICENCE,
                 url=dataset.url or f"https://doi.org/10.6084/m9.figshare.{known.article_id}",
                 reference=dataset.reference or known.reference,
             )

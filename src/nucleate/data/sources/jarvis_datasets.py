@@ -1,9 +1,8 @@
 """The sets of crystals that JARVIS distributes on figshare, and the units of their properties.
 
-Addresses, file names and references are those of ``jarvis.db.figshare`` in jarvis-tools 2026.6.12; units are
-those of the JARVIS-DFT documentation (K. Choudhary et al., npj Comput. Mater. 6, 173 (2020), and the data
-sets'
-pages).
+Addresses and file names are those of ``jarvis.db.figshare`` in jarvis-tools 2026.6.12. The JSON states no units;
+the ones here are those under which JARVIS-DFT quotes these quantities in print (K. Choudhary and B. DeCost, npj
+Comput. Mater. 7, 185 (2021)). They go with the names of JARVIS-DFT; ``units=`` overrides them.
 """
 
 from __future__ import annotations
@@ -67,7 +66,7 @@ DATASETS: Mapping[str, JarvisDataset] = {
     "twod_matpd": JarvisDataset(
         26789006, "twodmatpd.json", 14205083, "https://doi.org/10.1038/s41597-019-0097-3"
     ),
-    "c2db": JarvisDataset(28682010, "c2db_atoms.json", 14812050, "https://doi.org/10.1088/2053-1583/aacfc1"),
+    "c2db": JarvisDataset(28682010, "c2db_atoms.json", 14960157, "https://doi.org/10.1088/2053-1583/aacfc1"),
     "cod": JarvisDataset(28715301, "cod_db.json", 14912820, "https://doi.org/10.1107/S1600576720016532"),
     "cod_200": JarvisDataset(63463986, "cod_200.json", 14912820, "https://doi.org/10.1107/S1600576720016532"),
     "omdb": JarvisDataset(28501761, "omdbv1.json", 14812050, "https://doi.org/10.1002/qute.201900023"),
