@@ -1,8 +1,8 @@
 """The sets of crystals that JARVIS distributes on figshare, and the units of their properties.
 
-Addresses and file names are those of ``jarvis.db.figshare`` in jarvis-tools 2026.6.12. The JSON states no units;
-the ones here are those under which JARVIS-DFT quotes these quantities in print (K. Choudhary and B. DeCost, npj
-Comput. Mater. 7, 185 (2021)). They go with the names of JARVIS-DFT; ``units=`` overrides them.
+Addresses and file names are those of ``jarvis.db.figshare`` in jarvis-tools 2026.6.12. The JSON states no
+units; the ones here are those under which JARVIS-DFT quotes these quantities in print (K. Choudhary and
+B. DeCost, npj Comput. Mater. 7, 185 (2021)). They go with the names of JARVIS-DFT; ``units=`` overrides them.
 """
 
 from __future__ import annotations
