@@ -1,4 +1,4 @@
-"""Building a store: what is left out and why, the hash, resuming after SIGKILL, refusals, tables joined by id."""
+"""Building a store: what is left out and why, the hash, resuming after SIGKILL, refusals, joined tables."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import TableWriter, table_rows, write_rows  # type: ignore[import-not-found]
+from crystal_tables import TableWriter, table_rows, write_rows
 
 from nucleate.crystal import UnitCell
 from nucleate.data import Store, build_store
@@ -230,7 +230,7 @@ def test_other_settings_are_refused_with_what_differs(tmp_path: Path, write_sour
     write_source(21)
     with pytest.raises(StoreError, match="the files or rows of the source changed since"):
         build_store(source, out)
-    with pytest.raises(StoreError, match="source '.*source.parquet' there, '.*other.parquet' asked"):
+    with pytest.raises(StoreError, match=r"source '.*source\.parquet' there, '.*other\.parquet' asked"):
         build_store(write_source(20, name="other.parquet"), out)
 
 
@@ -240,7 +240,7 @@ def test_an_unfinished_store_refuses_other_settings_too(tmp_path: Path, write_so
 
     with pytest.raises(KeyboardInterrupt):
         build_store(write_source(20), tmp_path / "store", on_progress=stop)
-    with pytest.raises(StoreError, match="unfinished store .*symprec 0.01 there, 0.05 asked"):
+    with pytest.raises(StoreError, match=r"unfinished store .*symprec 0\.01 there, 0.05 asked"):
         build_store(write_source(20), tmp_path / "store", symprec=0.05)
 
 
@@ -248,7 +248,7 @@ def test_folders_of_something_else_are_not_touched(tmp_path: Path, write_source:
     source = write_source(5)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.tex").write_text("five years")
-    with pytest.raises(StoreError, match=r"not empty and holds no store \(thesis.tex\)"):
+    with pytest.raises(StoreError, match=r"not empty and holds no store \(thesis\.tex\)"):
         build_store(source, tmp_path / "full")
     assert [p.name for p in (tmp_path / "full").iterdir()] == ["thesis.tex"]
     with pytest.raises(StoreError, match="is a file"):
@@ -332,7 +332,8 @@ def test_a_property_table_is_joined_by_id_and_what_has_no_partner_is_named(
 ) -> None:
     source = write_source(10, change=lambda rows: rows[4].update(lattice=[0.0] * 9))
     ids = [line["material_id"] for line in _rows(source)]
-    lines = ["material_id,bulk_modulus (GPa),grade,measured", *(f"{i},{n}.5,a,2020-01-0{n + 1}" for n, i in enumerate(ids[:6])), "ghost,1,b,"]  # fmt: skip
+    cells = [f"{i},{n}.5,a,2020-01-0{n + 1}" for n, i in enumerate(ids[:6])]
+    lines = ["material_id,bulk_modulus (GPa),grade,measured", *cells, "ghost,1,b,"]
     table = _table(tmp_path / "table.csv", lines)
     report = build_store(source, tmp_path / "store", properties_table=table)
     store = Store.open(tmp_path / "store")
@@ -379,8 +380,8 @@ def test_property_tables_that_cannot_be_joined_say_why(tmp_path: Path, write_sou
             build_store(source, tmp_path / "out", properties_table=_table(tmp_path / "t.csv", lines))
     with pytest.raises(SourceError, match=r"nowhere\.csv cannot be read: No such file"):
         build_store(source, tmp_path / "out", properties_table=tmp_path / "nowhere.csv")
+    good = _table(tmp_path / "t.csv", ["material_id,x", "a,1"])
     with pytest.raises(SourceError, match="no column 'key'; it has material_id, x"):
-        good = _table(tmp_path / "t.csv", ["material_id,x", "a,1"])
         build_store(source, tmp_path / "out", properties_table=good, properties_id_column="key")
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import TableWriter  # type: ignore[import-not-found]
+from crystal_tables import TableWriter
 from pymatgen.analysis.structure_matcher import StructureMatcher
 
 from nucleate.crystal import Crystal, UnitCell, encode
@@ -27,7 +27,7 @@ from nucleate.errors import StoreError
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory, cells: list[tuple[str, UnitCell]]) -> Path:
     """A store of 130 crystals in several shards, with the way back."""
-    from conftest import table_rows, write_rows
+    from crystal_tables import table_rows, write_rows
 
     folder = tmp_path_factory.mktemp("store")
     source = write_rows(folder / "source.parquet", table_rows(cells, 130), rows_per_task=50)
@@ -99,7 +99,7 @@ def test_arrays_are_ragged_with_offsets_and_properties(store: Store) -> None:
         assert np.array_equal(arrays.properties["stable"], arrays.rows % 2 == 0)
         rows.extend(arrays.rows)
     assert rows == list(range(130))
-    with pytest.raises(StoreError, match="no numeric property 'name'.*band_gap"):
+    with pytest.raises(StoreError, match=r"no numeric property 'name'.*band_gap"):
         next(store.iter_arrays(["name"]))
 
 
@@ -125,7 +125,7 @@ def test_batches_have_the_size_asked_for(store: Store, batch_size: int) -> None:
     assert [b.num_rows for b in batches[:-1]] == [batch_size] * (len(batches) - 1)
     assert [i for b in batches for i in b["id"].to_pylist()] == [r.id for r in store]
     assert batches[0].column_names == ["id", "property.year"]
-    with pytest.raises(StoreError, match="no column 'nonsense'"):
+    with pytest.raises(StoreError, match=r"no column 'nonsense'"):
         next(store.iter_batches(["nonsense"]))
 
 
@@ -141,7 +141,7 @@ def test_splits_and_selections_count_within_themselves(store: Store) -> None:
         assert sum(len(a) for a in store.iter_arrays(split=name)) == len(part)
     some = parts["train"].select(np.array([5, 2, 2]))
     assert [r.id for r in some] == [parts["train"][2].id, parts["train"][5].id]
-    with pytest.raises(StoreError, match="no split 'holdout'; it has .*train"):
+    with pytest.raises(StoreError, match=r"no split 'holdout'; it has .*train"):
         store.split("holdout")
 
 
@@ -223,8 +223,8 @@ def test_reading_needs_numpy_and_pyarrow_only(path: Path) -> None:
     script = f"""
 import sys
 class Absent:
-    names = set("moyopy pymatgen gemmi ase pydantic typer rich scipy jaxtyping pandas fsspec dask distributed "
-                "matplotlib torch beartype filelock".split())
+    names = set("moyopy pymatgen gemmi ase pydantic typer rich scipy jaxtyping pandas fsspec dask "
+                "distributed matplotlib torch beartype filelock".split())
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] in self.names:
             raise ModuleNotFoundError(name)
@@ -266,7 +266,7 @@ def test_damaged_stores_say_what_is_wrong_and_what_to_do(path: Path, tmp_path: P
 
 
 def test_folders_that_are_no_store_say_so(path: Path, tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="no store at .*nucleate data build"):
+    with pytest.raises(StoreError, match=r"no store at .*nucleate data build"):
         Store.open(tmp_path / "nowhere")
     copy = shutil.copytree(path, tmp_path / "copy")
     manifest = json.loads((copy / "manifest.json").read_text())
@@ -286,7 +286,7 @@ def test_folders_that_are_no_store_say_so(path: Path, tmp_path: Path) -> None:
 
 def test_a_store_without_frames_says_how_to_get_them(tmp_path: Path, write_source: TableWriter) -> None:
     build_store(write_source(5), tmp_path / "store")
-    with pytest.raises(StoreError, match="without the way back.*--keep-frame"):
+    with pytest.raises(StoreError, match=r"without the way back.*--keep-frame"):
         Store.open(tmp_path / "store").encoded(0)
 
 
@@ -298,5 +298,5 @@ def test_in_memory_urls_work_like_folders(write_source: TableWriter, tmp_path: P
     store = Store.open("memory://nucleate-test/store")
     assert store.get(store[20].id).row == 20
     assert build_store(source, "memory://nucleate-test/store").num_resumed == 30
-    with pytest.raises(StoreError, match="No driver for nonsense://"):
+    with pytest.raises(StoreError, match=r"No driver for nonsense://"):
         Store.open("nonsense://bucket/store")

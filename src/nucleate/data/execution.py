@@ -14,6 +14,7 @@ from nucleate.errors import StoreError
 
 # Jobs that wait at the scheduler per worker: enough to keep it busy, few enough that nothing piles up.
 JOBS_PER_WORKER = 2
+CONNECT_SECONDS = 20
 
 
 def run_in_process(
@@ -86,7 +87,7 @@ def _client(workers: int, scheduler: str | None) -> Iterator[Any]:
         ) from error
     if scheduler is not None:
         try:
-            client = Client(scheduler, timeout=20)
+            client = Client(scheduler, timeout=CONNECT_SECONDS)
         except (OSError, ValueError) as error:
             raise StoreError(f"No Dask scheduler answers at {scheduler}: {error}") from error
         with client:

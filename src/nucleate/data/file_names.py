@@ -9,9 +9,10 @@ from collections.abc import Iterable
 import numpy as np
 
 LONGEST_STEM = 120  # bytes; with the ending far below the 255 of common file systems
-_MARK_LENGTH = 12
+_MARK_LENGTH = 16
 
 _ALLOWED = re.compile(r"[^A-Za-z0-9._+=-]+")
+_MARK = re.compile(rf"(?i)(^|-)[0-9a-f]{{{_MARK_LENGTH}}}$")
 _RESERVED = re.compile(r"(?i)(con|prn|aux|nul|clock\$|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?")
 
 
@@ -20,12 +21,13 @@ def safe_stem(record_id: str) -> str:
 
     Safe means ASCII letters, digits and ``. _ + = -``, no dot at either end or doubled (``..``), no leading
     dash, no name that Windows reserves (``con``, ``lpt1``, also with an ending), at most 120 characters. The
-    mark is the start of the id's hash, so that two ids cleaned alike stay apart.
+    mark is the start of the id's hash, so that two ids cleaned alike stay apart; an id that ends like a mark
+    gets one itself.
     """
     cleaned = _ALLOWED.sub("_", record_id)
     cleaned = re.sub(r"\.{2,}", "_", cleaned).strip(".").lstrip("-")
-    reserved = _RESERVED.fullmatch(cleaned) is not None
-    if cleaned == record_id and cleaned and not reserved and len(cleaned) <= LONGEST_STEM:
+    taken = _RESERVED.fullmatch(cleaned) or _MARK.search(cleaned)
+    if cleaned == record_id and cleaned and not taken and len(cleaned) <= LONGEST_STEM:
         return cleaned
     return marked_stem(record_id)
 
