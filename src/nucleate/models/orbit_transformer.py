@@ -1,0 +1,334 @@
+"""The equivariant graph transformer on orbits: learned forces and a learned stress of noisy crystals."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from torch import Tensor, nn
+
+from nucleate.crystal.batch import CrystalBatch
+from nucleate.crystal.lattice import STRAIN_BASIS
+from nucleate.crystal.lattice_torch import free_lattice_params
+from nucleate.models.graph import OrbitGraph, orbit_graph
+from nucleate.models.layers import Edges, OrbitLayer
+from nucleate.models.radial import GaussianBasis, envelope
+from nucleate.models.site_features import (
+    NUM_CRYSTAL_FEATURES,
+    NUM_SITE_FEATURES,
+    crystal_features,
+    group_class,
+    site_features,
+)
+from nucleate.physics.elements import element_features, element_values
+from nucleate.shapes import Float, Int
+
+MASKED_ELEMENT = 0
+NUM_ELEMENTS = 103
+"""Elements the tables know everything about; hydrogen to lawrencium."""
+
+
+@dataclass(frozen=True)
+class OrbitTransformerConfig:
+    """Sizes of an ``OrbitTransformer``.
+
+    Attributes:
+        scalars: invariant channels per orbit.
+        vectors: vector channels per orbit.
+        hidden: width of the edge network.
+        layers: number of layers.
+        heads: attention heads; divides ``hidden`` and ``vectors``.
+        num_basis: Gaussians per distance basis (two bases).
+        radius: neighbourhood radius in units of (volume per atom)^(1/3).
+        fixed_radius: neighbourhood radius in Å instead, the same for every crystal.
+        num_sources: data sources told apart by a token; 0 is the unknown source.
+        one_hot_elements: element embeddings without the physics vectors.
+    """
+
+    scalars: int = 96
+    vectors: int = 32
+    hidden: int = 96
+    layers: int = 4
+    heads: int = 8
+    num_basis: int = 16
+    radius: float = 1.95
+    fixed_radius: float | None = None
+    num_sources: int = 8
+    one_hot_elements: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class NoisyCrystals:
+    """Crystals with what the network is told about their noise.
+
+    Attributes:
+        crystals: the noisy crystals; ``atomic_numbers`` 0 where masked.
+        coord_time, lattice_time: noise level of each crystal's coordinates and lattice, 0 (data) to 1 (noise).
+        source: data source token of each crystal, 0 unknown.
+    """
+
+    crystals: CrystalBatch
+    coord_time: Float[Tensor, "crystals"]
+    lattice_time: Float[Tensor, "crystals"]
+    source: Int[Tensor, "crystals"]
+
+
+@dataclass(frozen=True, eq=False)
+class Denoised:
+    """What the network believes of the clean crystals.
+
+    Attributes:
+        displacements: Cartesian vectors from each noisy representative to the clean one, in units of the noisy
+            crystal's (volume per atom)^(1/3); they lie in the tangent space of the Wyckoff position.
+        lattice_params: clean lattice parameters, zeros beyond those of the group.
+        element_logits: log odds of each element for each orbit, column z - 1.
+    """
+
+    displacements: Float[Tensor, "orbits 3"]
+    lattice_params: Float[Tensor, "crystals 6"]
+    element_logits: Float[Tensor, "orbits elements"]
+
+
+@dataclass(frozen=True, eq=False)
+class OrbitInputs:
+    """What message passing starts from.
+
+    Attributes:
+        scalars: invariant features of every orbit.
+        condition: condition vector of every crystal.
+    """
+
+    scalars: Float[Tensor, "orbits s"]
+    condition: Float[Tensor, "crystals c"]
+
+
+@dataclass(frozen=True, eq=False)
+class OrbitOutputs:
+    """What message passing ends with.
+
+    Attributes:
+        scalars: invariant features of every orbit.
+        forces: one Cartesian vector per orbit, in the tangent space of its Wyckoff position.
+        stress: one symmetric Cartesian tensor per crystal, invariant under its point group.
+        pooled: mean of the scalars over all atoms.
+    """
+
+    scalars: Float[Tensor, "orbits s"]
+    forces: Float[Tensor, "orbits 3"]
+    stress: Float[Tensor, "crystals 3 3"]
+    pooled: Float[Tensor, "crystals s"]
+
+
+class TimeEmbedding(nn.Module):
+    """Sines and cosines of both noise levels."""
+
+    frequencies: Tensor
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.register_buffer("frequencies", torch.pi * 2.0 ** torch.arange(6), persistent=False)
+        self.linear = nn.Linear(2 * (2 * 6 + 1), size)
+
+    def forward(self, coord_time: Float[Tensor, "n"], lattice_time: Float[Tensor, "n"]) -> Float[Tensor, "n size"]:
+        """One vector per crystal."""
+        parts = []
+        for time in (coord_time, lattice_time):
+            angles = time[:, None] * self.frequencies
+            parts += [time[:, None], angles.sin(), angles.cos()]
+        return self.linear(torch.cat(parts, dim=1))
+
+
+class OrbitTransformer(nn.Module):
+    """Learned forces (per orbit) and a learned stress (per crystal) on the neighbour graph of orbits.
+
+    Invariant inputs of an orbit are its element (physics vector and embedding), its site symmetry and multiplicity;
+    those of a crystal its group modulo mirror image, its noise levels, its lattice (invariants) and its source. Vector
+    features start at zero, so that they keep the site symmetry. The force is projected onto the Wyckoff tangent space
+    only by being averaged over all images; the stress is averaged over the point group by the sum over images of
+    every orbit.
+    """
+
+    element_table: Tensor
+    radii: Tensor
+
+    def __init__(self, config: OrbitTransformerConfig) -> None:
+        super().__init__()
+        self.config = config
+        c = config
+        numbers = list(range(1, NUM_ELEMENTS + 1))
+        features = torch.tensor(element_features(numbers), dtype=torch.float32)
+        if c.one_hot_elements:
+            features = torch.zeros_like(features)
+        self.register_buffer("element_table", torch.cat([torch.zeros(1, features.shape[1]), features]), persistent=False)
+        radii = torch.tensor(element_values("covalent_radius", numbers), dtype=torch.float32)
+        self.register_buffer("radii", torch.cat([radii.mean()[None], radii]), persistent=False)
+        self.element_embedding = nn.Embedding(NUM_ELEMENTS + 1, c.scalars)
+        self.element_linear = nn.Linear(features.shape[1], c.scalars, bias=False)
+        self.site_linear = nn.Linear(NUM_SITE_FEATURES, c.scalars)
+        self.group_embedding = nn.Embedding(231, c.scalars)
+        self.source_embedding = nn.Embedding(c.num_sources, c.scalars)
+        self.crystal_linear = nn.Linear(NUM_CRYSTAL_FEATURES + 3, c.scalars)
+        self.time = TimeEmbedding(c.scalars)
+        self.pool_elements = nn.Linear(c.scalars, c.scalars)
+        self.condition = nn.Sequential(nn.SiLU(), nn.Linear(c.scalars, c.scalars), nn.SiLU())
+        self.reduced_basis = GaussianBasis(c.num_basis, low=0.0, high=1.0)
+        self.bond_basis = GaussianBasis(c.num_basis, low=0.4, high=2.4)
+        num_basis = 2 * c.num_basis + 1
+        self.layers = nn.ModuleList(
+            OrbitLayer(
+                c.scalars, c.vectors, hidden=c.hidden, num_basis=num_basis, heads=c.heads, condition=c.scalars
+            )
+            for _ in range(c.layers)
+        )
+        self.norm = nn.LayerNorm(c.scalars)
+        self.force_gate = nn.Sequential(nn.Linear(c.scalars, c.scalars), nn.SiLU(), nn.Linear(c.scalars, c.vectors))
+        self.stress_edge = nn.Sequential(
+            nn.Linear(2 * c.scalars + num_basis, c.hidden), nn.SiLU(), nn.Linear(c.hidden, 1)
+        )
+        self.stress_vectors = nn.Linear(c.scalars, c.vectors)
+        self.lattice_head = nn.Sequential(nn.Linear(2 * c.scalars, c.scalars), nn.SiLU(), nn.Linear(c.scalars, 3))
+        self.element_head = nn.Sequential(nn.Linear(c.scalars, c.scalars), nn.SiLU(), nn.Linear(c.scalars, NUM_ELEMENTS))
+        for head in (self.force_gate[-1], self.stress_edge[-1], self.lattice_head[-1]):
+            nn.init.normal_(head.weight, std=1e-2)
+            nn.init.zeros_(head.bias)
+
+    def forward(self, noisy: NoisyCrystals) -> Denoised:
+        """The network's guess at the clean crystals."""
+        inputs = self.embed(noisy)
+        outputs = self.propagate(noisy.crystals, inputs)
+        return Denoised(
+            displacements=outputs.forces,
+            lattice_params=self._lattice(noisy.crystals, outputs, inputs.condition),
+            element_logits=self.element_head(outputs.scalars),
+        )
+
+    def embed(self, noisy: NoisyCrystals) -> OrbitInputs:
+        """Invariant inputs of every orbit and the condition of every crystal."""
+        crystals = noisy.crystals
+        crystal, z = crystals.orbit_to_crystal, crystals.atomic_numbers
+        with torch.autocast(crystals.device.type, enabled=False):
+            invariants = self._lattice_invariants(crystals)
+        scalars = (
+            self.element_embedding(z)
+            + self.element_linear(self.element_table[z])
+            + self.site_linear(site_features(crystals))
+        )
+        overall = (
+            self.group_embedding(group_class(crystals))
+            + self.source_embedding(noisy.source)
+            + self.crystal_linear(torch.cat([crystal_features(crystals), invariants], dim=1))
+            + self.time(noisy.coord_time, noisy.lattice_time)
+        )
+        share = crystals.multiplicities / crystals.num_atoms_primitive[crystal]
+        pooled = _pool(scalars * share[:, None].to(scalars.dtype), crystal, len(crystals))
+        return OrbitInputs(scalars, self.condition(overall + self.pool_elements(pooled)))
+
+    def propagate(self, crystals: CrystalBatch, inputs: OrbitInputs) -> OrbitOutputs:
+        """Message passing on the neighbour graph of the crystals' orbits.
+
+        The same for a crystal and for its full cell in P1 when every atom carries its orbit's inputs.
+        """
+        c = self.config
+        crystal, z = crystals.orbit_to_crystal, crystals.atomic_numbers
+        with torch.autocast(crystals.device.type, enabled=False):  # geometry keeps its digits in mixed precision
+            atoms = crystals.atoms()
+            graph = orbit_graph(crystals, atoms, radius=c.radius, fixed_radius=c.fixed_radius)
+            edges = self._edges(graph, z, len(z), atoms.orbit)
+            polar = _invariant_directions(crystals)
+        share = (crystals.multiplicities / crystals.num_atoms_primitive[crystal]).to(crystals.dtype)
+        s = inputs.scalars
+        v = s.new_zeros(len(z), 3, c.vectors)
+        for layer in self.layers:
+            s, v = layer(s, v, edges, inputs.condition, crystal)
+        s = self.norm(s)
+        forces = (v * self.force_gate(s)[:, None, :]).sum(dim=2)
+        return OrbitOutputs(
+            scalars=s,
+            forces=self._without_drift(forces, crystals, share, polar),
+            stress=self._stress(s, v, edges, crystals, atoms.cart_rotations),
+            pooled=_pool(s * share[:, None].to(s.dtype), crystal, len(crystals)),
+        )
+
+    def _edges(self, graph: OrbitGraph, z: Tensor, num_orbits: int, atom_orbit: Tensor) -> Edges:
+        ratio = graph.distances / graph.cutoffs
+        bond = graph.distances / (self.radii[z[graph.target]] + self.radii[z[graph.source]])
+        cutoff = envelope(ratio)
+        # squashed so that far images of large atoms and near images of small ones stay inside the basis
+        basis = torch.cat([self.reduced_basis(ratio), self.bond_basis(bond), torch.exp(-bond)[:, None]], dim=1)
+        directions = graph.vectors / torch.sqrt(graph.distances**2 + 1e-2)[:, None]
+        return Edges(
+            graph.target, graph.source, graph.atom, directions, basis, cutoff, graph.rotations, atom_orbit, num_orbits
+        )
+
+    @staticmethod
+    def _lattice_invariants(crystals: CrystalBatch) -> Float[Tensor, "crystals 3"]:
+        """Volume per atom and the two invariants of the traceless part of S, the same in every orientation."""
+        shape = crystals.lattice_params[:, 1:]
+        norm = (shape**2).sum(dim=1)
+        deviator = _strain(torch.cat([torch.zeros_like(shape[:, :1]), shape], dim=1))
+        cubic = torch.linalg.det(deviator)
+        return torch.stack([crystals.lattice_params[:, 0] - 1.7, norm, cubic], dim=1)
+
+    @staticmethod
+    def _without_drift(
+        forces: Tensor, crystals: CrystalBatch, share: Tensor, polar: Tensor
+    ) -> Float[Tensor, "orbits 3"]:
+        """Forces without the mean over all atoms, which in polar groups only moves the origin.
+
+        In other groups the mean over all images vanishes by symmetry. The mean over images of one orbit's force is its
+        projection onto the invariant directions of the point group.
+        """
+        crystal = crystals.orbit_to_crystal
+        projected = (polar[crystal] * forces[:, None, :]).sum(dim=2)
+        return forces - _pool(projected * share[:, None], crystal, len(crystals))[crystal]
+
+    def _stress(
+        self, s: Tensor, v: Tensor, edges: Edges, crystals: CrystalBatch, rotations: Tensor
+    ) -> Float[Tensor, "crystals 3 3"]:
+        """Symmetric tensor per crystal: edges and vector features, averaged over all atoms and so over the point group."""
+        pair = torch.cat([s[edges.target], s[edges.source], edges.basis], dim=1)
+        strength = self.stress_edge(pair)[:, 0] * edges.cutoff
+        outer = edges.directions[:, :, None] * edges.directions[:, None, :] * strength[:, None, None]
+        weighted = v * self.stress_vectors(s)[:, None, :]
+        local = _pool(outer, edges.target, len(s)) + (weighted @ v.mT + v @ weighted.mT) / (2 * v.shape[2])
+        with torch.autocast(crystals.device.type, enabled=False):
+            # the tensor of image a is R_a T R_a^T
+            image = rotations @ local.to(rotations.dtype)[edges.atom_orbit] @ rotations.mT
+            total = _pool(image, crystals.orbit_to_crystal[edges.atom_orbit], len(crystals))
+            return total / crystals.num_atoms_primitive[:, None, None]
+
+    def _lattice(
+        self, crystals: CrystalBatch, outputs: OrbitOutputs, condition: Float[Tensor, "crystals condition"]
+    ) -> Float[Tensor, "crystals 6"]:
+        """Clean lattice parameters: the noisy strain S, a polynomial of it, and the learned stress."""
+        noisy = _strain(crystals.lattice_params)
+        eye = torch.eye(3, dtype=noisy.dtype, device=noisy.device)
+        mean = torch.diagonal(noisy, dim1=1, dim2=2).mean(dim=1)
+        deviator = noisy - mean[:, None, None] * eye
+        head = self.lattice_head(torch.cat([outputs.pooled, condition], dim=1)).to(noisy.dtype)[:, :, None, None]
+        clean = noisy + head[:, 0] * eye + head[:, 1] * deviator + head[:, 2] * (deviator @ deviator) + outputs.stress
+        params = torch.einsum("cij,kij->ck", clean, _strain_basis(clean.device, clean.dtype))
+        return params * free_lattice_params(crystals.space_group_number)
+
+
+def _pool(values: Tensor, index: Tensor, size: int) -> Tensor:
+    """Sums of rows by index."""
+    return values.new_zeros(size, *values.shape[1:]).index_add_(0, index, values)
+
+
+@cache
+def _strain_basis(device: torch.device, dtype: torch.dtype) -> Tensor:
+    return torch.tensor(STRAIN_BASIS).to(device, dtype)
+
+
+def _strain(params: Float[Tensor, "crystals 6"]) -> Float[Tensor, "crystals 3 3"]:
+    """S of padded lattice parameters, its trace from the volume per atom."""
+    return torch.einsum("ck,kij->cij", params, _strain_basis(params.device, params.dtype))
+
+
+def _invariant_directions(crystals: CrystalBatch) -> Float[Tensor, "crystals 3 3"]:
+    """Mean over the point group of the Cartesian operations: the projector onto the polar directions."""
+    means = crystals.tables["mean_rotations"][crystals.space_group_number - 1]
+    columns = crystals.lattices().mT
+    return columns @ means @ torch.linalg.inv(columns)

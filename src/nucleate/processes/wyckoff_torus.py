@@ -1,0 +1,107 @@
+"""The manifold of free coordinates: a torus per orbit, folded by the maps that give the same orbit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nucleate.crystal.batch import CrystalBatch
+from nucleate.crystal.tables import group_arrays
+from nucleate.shapes import Float
+
+
+@cache
+def _torus_tensors(device: torch.device, dtype: torch.dtype) -> Mapping[str, Tensor]:
+    arrays = group_arrays()
+    used = np.arange(3) < arrays["num_free"][:, None]
+    period = arrays["period"]
+    inverse = np.linalg.inv(period + np.eye(3) * ~used[:, None, :]) * used[:, None, :] * used[:, :, None]
+    floats = {
+        "period": period,
+        "inverse_period": inverse,
+        "map_linear": arrays["map_linear"],
+        "map_shift": arrays["map_shift"],
+        "basis_inverse": np.linalg.pinv(arrays["basis"]),
+    }
+    tensors = {name: torch.tensor(value, dtype=torch.float64).to(device, dtype) for name, value in floats.items()}
+    tensors["map_start"] = torch.tensor(arrays["map_start"][:-1], dtype=torch.int64, device=device)
+    tensors["num_maps"] = torch.tensor(np.diff(arrays["map_start"]), dtype=torch.int64, device=device)
+    return tensors
+
+
+def uniform_coords(batch: CrystalBatch, uniforms: Float[Tensor, "orbits 3"]) -> Float[Tensor, "orbits 3"]:
+    """Free coordinates uniform over the true cell of u, the period lattice, from uniform numbers in [0, 1)."""
+    period = _torus_tensors(batch.device, batch.dtype)["period"][batch.position_ids]
+    return (period @ uniforms[:, :, None])[:, :, 0]
+
+
+def wrap(batch: CrystalBatch, displacement: Float[Tensor, "orbits 3"]) -> Float[Tensor, "orbits 3"]:
+    """A displacement of u modulo the period lattice, each coefficient in [-1/2, 1/2]."""
+    tables = _torus_tensors(batch.device, batch.dtype)
+    period, inverse = tables["period"][batch.position_ids], tables["inverse_period"][batch.position_ids]
+    inside = (inverse @ displacement[:, :, None])[:, :, 0]
+    return (period @ (inside - inside.round())[:, :, None])[:, :, 0]
+
+
+def log_map(
+    batch: CrystalBatch, target: Float[Tensor, "orbits 3"], *, lattices: Float[Tensor, "crystals 3 3"]
+) -> Float[Tensor, "orbits 3"]:
+    """Displacement of u from the batch's orbits to the nearest copy of the target orbits.
+
+    The nearest over the period lattice and over every map ``u -> M u + v`` that gives the same orbit, measured in the
+    metric of ``lattices``.
+    """
+    tables = _torus_tensors(batch.device, batch.dtype)
+    ids = batch.position_ids
+    counts = tables["num_maps"][ids]
+    orbit = torch.repeat_interleave(torch.arange(len(ids), device=batch.device), counts)
+    nth = torch.arange(len(orbit), device=batch.device) - (counts.cumsum(0) - counts)[orbit]
+    entry = tables["map_start"][ids][orbit] + nth
+    copies = (tables["map_linear"][entry] @ target[orbit][:, :, None])[:, :, 0] + tables["map_shift"][entry]
+    delta = copies - batch.free_coords[orbit]
+    period, inverse = tables["period"][ids][orbit], tables["inverse_period"][ids][orbit]
+    inside = (inverse @ delta[:, :, None])[:, :, 0]
+    delta = (period @ (inside - inside.round())[:, :, None])[:, :, 0]
+    frame = lattices.mT[batch.orbit_to_crystal] @ batch.tables["basis"][ids]
+    length = ((frame[orbit] @ delta[:, :, None]) ** 2).sum(dim=(1, 2))
+    shortest = torch.full((len(ids),), torch.inf, dtype=length.dtype, device=batch.device)
+    shortest = shortest.scatter_reduce(0, orbit, length, "amin")
+    candidate = torch.where(length <= shortest[orbit], torch.arange(len(orbit), device=batch.device), len(orbit))
+    best = torch.full((len(ids),), len(orbit), dtype=torch.int64, device=batch.device)
+    best = best.scatter_reduce(0, orbit, candidate, "amin")
+    return delta[best]
+
+
+def without_drift(batch: CrystalBatch, displacement: Float[Tensor, "orbits 3"]) -> Float[Tensor, "orbits 3"]:
+    """The displacement of u without the common shift along polar directions, which only moves the origin."""
+    tables = batch.tables
+    ids, crystal = batch.position_ids, batch.orbit_to_crystal
+    points = (tables["basis"][ids] @ displacement[:, :, None])[:, :, 0]
+    mean = tables["mean_rotations"][batch.space_group_number - 1]
+    share = batch.multiplicities / batch.num_atoms_primitive[crystal]
+    drift = torch.zeros(len(batch), 3, dtype=points.dtype, device=points.device)
+    drift = drift.index_add_(0, crystal, (mean[crystal] @ points[:, :, None])[:, :, 0] * share[:, None].to(points.dtype))
+    inverse = _torus_tensors(batch.device, batch.dtype)["basis_inverse"][ids]
+    return displacement - (inverse @ drift[crystal][:, :, None])[:, :, 0]
+
+
+def coords_from_cartesian(
+    batch: CrystalBatch, vectors: Float[Tensor, "orbits 3"], *, lattices: Float[Tensor, "crystals 3 3"]
+) -> Float[Tensor, "orbits 3"]:
+    """Changes of u whose Cartesian displacement is nearest to the given vectors (Å): least squares, d = 0 gives zero."""
+    frame = lattices.mT[batch.orbit_to_crystal] @ batch.tables["basis"][batch.position_ids]
+    unused = torch.arange(3, device=batch.device) >= batch.num_free[:, None]
+    normal = frame.mT @ frame + torch.diag_embed(unused.to(frame.dtype))
+    return torch.linalg.solve(normal, frame.mT @ vectors[:, :, None])[:, :, 0]
+
+
+def cartesian_from_coords(
+    batch: CrystalBatch, displacement: Float[Tensor, "orbits 3"], *, lattices: Float[Tensor, "crystals 3 3"]
+) -> Float[Tensor, "orbits 3"]:
+    """Cartesian displacement (Å) of each representative for a change of u."""
+    frame = lattices.mT[batch.orbit_to_crystal] @ batch.tables["basis"][batch.position_ids]
+    return (frame @ displacement[:, :, None])[:, :, 0]
