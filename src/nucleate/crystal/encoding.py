@@ -167,8 +167,8 @@ def project(
     if image_counts.min() != image_counts.max():
         raise SymmetryError(
             f"the atoms do not fill every orbit of space group {group.number} ({group.symbol}) evenly "
-            f"(images are hit {int(image_counts.min())} to {int(image_counts.max())} times): atoms overlap or the "
-            f"tolerance {symprec:g} Å is near an interatomic distance; lower symprec"
+            f"(images are hit {int(image_counts.min())} to {int(image_counts.max())} times): atoms overlap "
+            f"or the tolerance {symprec:g} Å is near an interatomic distance; lower symprec"
         )
     crystal = Crystal(
         space_group_number=group.number,
