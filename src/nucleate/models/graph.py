@@ -1,4 +1,4 @@
-"""The neighbour graph of orbits: from each representative to every periodic image of every orbit within a radius."""
+"""The neighbour graph: from each orbit representative to every periodic image of every orbit within a radius."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from nucleate.shapes import Float, Int
 class OrbitGraph:
     """Edges of a batch, sorted by target.
 
-    An edge runs to orbit representative ``target`` from one periodic image of atom ``atom`` (an image of orbit
-    ``source``). Features of the source are those of its representative rotated by ``rotations``.
+    An edge runs to orbit representative ``target`` from one periodic image of atom ``atom`` (an image of
+    orbit ``source``). Features of the source are those of its representative rotated by ``rotations``.
 
     Attributes:
         target: orbit at whose representative the edge ends.
@@ -44,14 +44,17 @@ def _ragged(counts: Tensor) -> tuple[Tensor, Tensor]:
     return row, torch.arange(len(row), device=counts.device) - (counts.cumsum(0) - counts)[row]
 
 
-def orbit_graph(batch: CrystalBatch, atoms: Atoms, *, radius: float, fixed_radius: float | None = None) -> OrbitGraph:
+def orbit_graph(
+    batch: CrystalBatch, atoms: Atoms, *, radius: float, fixed_radius: float | None = None
+) -> OrbitGraph:
     """Every image within the radius of every representative.
 
-    The radius is ``radius * (V / N)^(1/3)``, so that a neighbourhood holds about ``4/3 pi radius^3`` images whatever
-    the density; never a count of neighbours, which would cut through shells of equivalent images. With
-    ``fixed_radius`` (Å) it is the same length in every crystal.
+    The radius is ``radius * (V / N)^(1/3)``, so that a neighbourhood holds about ``4/3 pi radius^3`` images
+    whatever the density; never a count of neighbours, which would cut through shells of equivalent images.
+    With ``fixed_radius`` (Å) it is the same length in every crystal.
 
-    Time and memory: (orbits x atoms x translations) candidates per crystal, of which a few per cent are edges.
+    Time and memory: (orbits x atoms x translations) candidates per crystal, of which a few per cent are
+    edges.
     """
     tables = batch.tables
     number = batch.space_group_number - 1
@@ -79,9 +82,12 @@ def orbit_graph(batch: CrystalBatch, atoms: Atoms, *, radius: float, fixed_radiu
         # every translation that can bring the pair within the radius
         pair, nth = _ragged(num_translations[crystal])
         size, half = sizes[crystal][pair], reach[crystal][pair]
-        shift = torch.stack(
-            [nth // (size[:, 1] * size[:, 2]), nth // size[:, 2] % size[:, 1], nth % size[:, 2]], dim=1
-        ) - half
+        shift = (
+            torch.stack(
+                [nth // (size[:, 1] * size[:, 2]), nth // size[:, 2] % size[:, 1], nth % size[:, 2]], dim=1
+            )
+            - half
+        )
         vector = ((difference[pair] + shift)[:, None, :] @ lattices[crystal][pair])[:, 0]
         near = (vector**2).sum(dim=1) < cutoff[crystal][pair] ** 2
         # an atom is not its own neighbour: the representative is image 0 of its orbit

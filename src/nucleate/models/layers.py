@@ -54,7 +54,10 @@ class AdaptiveNorm(nn.Module):
         nn.init.zeros_(self.modulation.bias)
 
     def forward(
-        self, x: Float[Tensor, "orbits s"], condition: Float[Tensor, "crystals c"], crystal: Int[Tensor, "orbits"]
+        self,
+        x: Float[Tensor, "orbits s"],
+        condition: Float[Tensor, "crystals c"],
+        crystal: Int[Tensor, "orbits"],
     ) -> Float[Tensor, "orbits s"]:
         """``norm(x) (1 + scale) + shift``."""
         scale, shift = self.modulation(condition)[crystal].chunk(2, dim=1)
@@ -70,7 +73,8 @@ class ImageAttention(nn.Module):
         w_h = exp(l_h) c(d) / (1 + sum exp(l_h) c(d)),  l = logits(h)
         s_i += O sum_a w V h,   v_i += sum_a w [ (P h) r + (Q h) (R_a v_j) ]
 
-    Everything on the right is the same for equivalent images, so that s and v keep the site symmetry of the orbit.
+    Everything on the right is the same for equivalent images, so that s and v keep the site symmetry of the
+    orbit.
     """
 
     def __init__(self, scalars: int, vectors: int, hidden: int, num_basis: int, heads: int) -> None:
@@ -123,7 +127,9 @@ class OrbitUpdate(nn.Module):
         self.vectors = vectors
         self.mix = nn.Linear(vectors, 2 * vectors, bias=False)
         self.network = nn.Sequential(
-            nn.Linear(scalars + 2 * vectors, 2 * scalars), nn.SiLU(), nn.Linear(2 * scalars, scalars + 2 * vectors)
+            nn.Linear(scalars + 2 * vectors, 2 * scalars),
+            nn.SiLU(),
+            nn.Linear(2 * scalars, scalars + 2 * vectors),
         )
 
     def forward(
@@ -141,7 +147,9 @@ class OrbitUpdate(nn.Module):
 class OrbitLayer(nn.Module):
     """Attention over images followed by the update of each orbit, each after adaptive normalisation."""
 
-    def __init__(self, scalars: int, vectors: int, *, hidden: int, num_basis: int, heads: int, condition: int) -> None:
+    def __init__(
+        self, scalars: int, vectors: int, *, hidden: int, num_basis: int, heads: int, condition: int
+    ) -> None:
         super().__init__()
         self.norm_attention = AdaptiveNorm(scalars, condition)
         self.norm_update = AdaptiveNorm(scalars, condition)

@@ -64,7 +64,8 @@ class NoisyCrystals:
 
     Attributes:
         crystals: the noisy crystals; ``atomic_numbers`` 0 where masked.
-        coord_time, lattice_time: noise level of each crystal's coordinates and lattice, 0 (data) to 1 (noise).
+        coord_time, lattice_time: noise level of each crystal's coordinates and lattice, 0 (data) to 1
+            (noise).
         source: data source token of each crystal, 0 unknown.
     """
 
@@ -79,8 +80,8 @@ class Denoised:
     """What the network believes of the clean crystals.
 
     Attributes:
-        displacements: Cartesian vectors from each noisy representative to the clean one, in units of the noisy
-            crystal's (volume per atom)^(1/3); they lie in the tangent space of the Wyckoff position.
+        displacements: Cartesian vectors from each noisy representative to the clean one, in units of the
+            noisy crystal's (volume per atom)^(1/3); they lie in the tangent space of the Wyckoff position.
         lattice_params: clean lattice parameters, zeros beyond those of the group.
         element_logits: log odds of each element for each orbit, column z - 1.
     """
@@ -130,7 +131,9 @@ class TimeEmbedding(nn.Module):
         self.register_buffer("frequencies", torch.pi * 2.0 ** torch.arange(6), persistent=False)
         self.linear = nn.Linear(2 * (2 * 6 + 1), size)
 
-    def forward(self, coord_time: Float[Tensor, "n"], lattice_time: Float[Tensor, "n"]) -> Float[Tensor, "n size"]:
+    def forward(
+        self, coord_time: Float[Tensor, "n"], lattice_time: Float[Tensor, "n"]
+    ) -> Float[Tensor, "n size"]:
         """One vector per crystal."""
         parts = []
         for time in (coord_time, lattice_time):
@@ -142,11 +145,11 @@ class TimeEmbedding(nn.Module):
 class OrbitTransformer(nn.Module):
     """Learned forces (per orbit) and a learned stress (per crystal) on the neighbour graph of orbits.
 
-    Invariant inputs of an orbit are its element (physics vector and embedding), its site symmetry and multiplicity;
-    those of a crystal its group modulo mirror image, its noise levels, its lattice (invariants) and its source. Vector
-    features start at zero, so that they keep the site symmetry. The force is projected onto the Wyckoff tangent space
-    only by being averaged over all images; the stress is averaged over the point group by the sum over images of
-    every orbit.
+    Invariant inputs of an orbit are its element (physics vector and embedding), its site symmetry and
+    multiplicity; those of a crystal its group modulo mirror image, its noise levels, its lattice (invariants)
+    and its source. Vector features start at zero, so that they keep the site symmetry. The force is projected
+    onto the Wyckoff tangent space only by being averaged over all images; the stress is averaged over the
+    point group by the sum over images of every orbit.
     """
 
     element_table: Tensor
@@ -160,7 +163,9 @@ class OrbitTransformer(nn.Module):
         features = torch.tensor(element_features(numbers), dtype=torch.float32)
         if c.one_hot_elements:
             features = torch.zeros_like(features)
-        self.register_buffer("element_table", torch.cat([torch.zeros(1, features.shape[1]), features]), persistent=False)
+        self.register_buffer(
+            "element_table", torch.cat([torch.zeros(1, features.shape[1]), features]), persistent=False
+        )
         radii = torch.tensor(element_values("covalent_radius", numbers), dtype=torch.float32)
         self.register_buffer("radii", torch.cat([radii.mean()[None], radii]), persistent=False)
         self.element_embedding = nn.Embedding(NUM_ELEMENTS + 1, c.scalars)
@@ -182,16 +187,24 @@ class OrbitTransformer(nn.Module):
             for _ in range(c.layers)
         )
         self.norm = nn.LayerNorm(c.scalars)
-        self.force_gate = nn.Sequential(nn.Linear(c.scalars, c.scalars), nn.SiLU(), nn.Linear(c.scalars, c.vectors))
+        self.force_gate = nn.Sequential(
+            nn.Linear(c.scalars, c.scalars), nn.SiLU(), nn.Linear(c.scalars, c.vectors)
+        )
         self.stress_edge = nn.Sequential(
             nn.Linear(2 * c.scalars + num_basis, c.hidden), nn.SiLU(), nn.Linear(c.hidden, 1)
         )
         self.stress_vectors = nn.Linear(c.scalars, c.vectors)
-        self.lattice_head = nn.Sequential(nn.Linear(2 * c.scalars, c.scalars), nn.SiLU(), nn.Linear(c.scalars, 3))
-        self.element_head = nn.Sequential(nn.Linear(c.scalars, c.scalars), nn.SiLU(), nn.Linear(c.scalars, NUM_ELEMENTS))
-        for head in (self.force_gate[-1], self.stress_edge[-1], self.lattice_head[-1]):
-            nn.init.normal_(head.weight, std=1e-2)
-            nn.init.zeros_(head.bias)
+        self.lattice_head = nn.Sequential(
+            nn.Linear(2 * c.scalars, c.scalars), nn.SiLU(), nn.Linear(c.scalars, 3)
+        )
+        self.element_head = nn.Sequential(
+            nn.Linear(c.scalars, c.scalars), nn.SiLU(), nn.Linear(c.scalars, NUM_ELEMENTS)
+        )
+        for network in (self.force_gate, self.stress_edge, self.lattice_head):
+            last = network[-1]
+            assert isinstance(last, nn.Linear)
+            nn.init.normal_(last.weight, std=1e-2)
+            nn.init.zeros_(last.bias)
 
     def forward(self, noisy: NoisyCrystals) -> Denoised:
         """The network's guess at the clean crystals."""
@@ -231,7 +244,9 @@ class OrbitTransformer(nn.Module):
         """
         c = self.config
         crystal, z = crystals.orbit_to_crystal, crystals.atomic_numbers
-        with torch.autocast(crystals.device.type, enabled=False):  # geometry keeps its digits in mixed precision
+        with torch.autocast(
+            crystals.device.type, enabled=False
+        ):  # geometry keeps its digits in mixed precision
             atoms = crystals.atoms()
             graph = orbit_graph(crystals, atoms, radius=c.radius, fixed_radius=c.fixed_radius)
             edges = self._edges(graph, z, len(z), atoms.orbit)
@@ -255,10 +270,20 @@ class OrbitTransformer(nn.Module):
         bond = graph.distances / (self.radii[z[graph.target]] + self.radii[z[graph.source]])
         cutoff = envelope(ratio)
         # squashed so that far images of large atoms and near images of small ones stay inside the basis
-        basis = torch.cat([self.reduced_basis(ratio), self.bond_basis(bond), torch.exp(-bond)[:, None]], dim=1)
+        basis = torch.cat(
+            [self.reduced_basis(ratio), self.bond_basis(bond), torch.exp(-bond)[:, None]], dim=1
+        )
         directions = graph.vectors / torch.sqrt(graph.distances**2 + 1e-2)[:, None]
         return Edges(
-            graph.target, graph.source, graph.atom, directions, basis, cutoff, graph.rotations, atom_orbit, num_orbits
+            graph.target,
+            graph.source,
+            graph.atom,
+            directions,
+            basis,
+            cutoff,
+            graph.rotations,
+            atom_orbit,
+            num_orbits,
         )
 
     @staticmethod
@@ -276,8 +301,8 @@ class OrbitTransformer(nn.Module):
     ) -> Float[Tensor, "orbits 3"]:
         """Forces without the mean over all atoms, which in polar groups only moves the origin.
 
-        In other groups the mean over all images vanishes by symmetry. The mean over images of one orbit's force is its
-        projection onto the invariant directions of the point group.
+        In other groups the mean over all images vanishes by symmetry. The mean over images of one orbit's
+        force is its projection onto the invariant directions of the point group.
         """
         crystal = crystals.orbit_to_crystal
         projected = (polar[crystal] * forces[:, None, :]).sum(dim=2)
@@ -286,7 +311,7 @@ class OrbitTransformer(nn.Module):
     def _stress(
         self, s: Tensor, v: Tensor, edges: Edges, crystals: CrystalBatch, rotations: Tensor
     ) -> Float[Tensor, "crystals 3 3"]:
-        """Symmetric tensor per crystal: edges and vector features, averaged over all atoms and so over the point group."""
+        """Symmetric tensor per crystal: edges and vector features, averaged over all atoms and so the point group."""
         pair = torch.cat([s[edges.target], s[edges.source], edges.basis], dim=1)
         strength = self.stress_edge(pair)[:, 0] * edges.cutoff
         outer = edges.directions[:, :, None] * edges.directions[:, None, :] * strength[:, None, None]
@@ -306,8 +331,16 @@ class OrbitTransformer(nn.Module):
         eye = torch.eye(3, dtype=noisy.dtype, device=noisy.device)
         mean = torch.diagonal(noisy, dim1=1, dim2=2).mean(dim=1)
         deviator = noisy - mean[:, None, None] * eye
-        head = self.lattice_head(torch.cat([outputs.pooled, condition], dim=1)).to(noisy.dtype)[:, :, None, None]
-        clean = noisy + head[:, 0] * eye + head[:, 1] * deviator + head[:, 2] * (deviator @ deviator) + outputs.stress
+        head = self.lattice_head(torch.cat([outputs.pooled, condition], dim=1)).to(noisy.dtype)[
+            :, :, None, None
+        ]
+        clean = (
+            noisy
+            + head[:, 0] * eye
+            + head[:, 1] * deviator
+            + head[:, 2] * (deviator @ deviator)
+            + outputs.stress
+        )
         params = torch.einsum("cij,kij->ck", clean, _strain_basis(clean.device, clean.dtype))
         return params * free_lattice_params(crystals.space_group_number)
 

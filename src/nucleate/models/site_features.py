@@ -21,7 +21,7 @@ _SYSTEMS = ("triclinic", "monoclinic", "orthorhombic", "tetragonal", "trigonal",
 
 @cache
 def position_features(device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Per Wyckoff position: log counts of each kind of operation in S_w, one-hot number of free coordinates, log m."""
+    """Per Wyckoff position: log counts of each kind of operation in S_w, free coordinates (one-hot), log m."""
     tables = group_arrays()
     rotations = tables["rotations"]
     kind = np.array([_KINDS.index((round(np.linalg.det(W)), int(np.trace(W)))) for W in rotations])
@@ -37,11 +37,13 @@ def position_features(device: torch.device, dtype: torch.dtype) -> Tensor:
 
 @cache
 def _group_features(device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Per group (row 0 unused): one-hot crystal system, log order of the point group, centrosymmetric, polar, chiral."""
+    """Per group (row 0 unused): crystal system (one-hot), log order, centrosymmetric, polar, chiral."""
     rows = np.zeros((231, NUM_CRYSTAL_FEATURES - 1))
     tables, polar = group_arrays(), normalizer_arrays()
     for number, entry in enumerate(group_names(), start=1):
-        operations = tables["rotations"][tables["operation_start"][number - 1] : tables["operation_start"][number]]
+        operations = tables["rotations"][
+            tables["operation_start"][number - 1] : tables["operation_start"][number]
+        ]
         rows[number, _SYSTEMS.index(entry["crystal_system"])] = 1
         rows[number, 7] = np.log(len(operations))
         rows[number, 8] = (operations == -np.eye(3)).all(axis=(1, 2)).any()
@@ -51,7 +53,7 @@ def _group_features(device: torch.device, dtype: torch.dtype) -> Tensor:
 
 
 def site_features(batch: CrystalBatch) -> Float[Tensor, "orbits site"]:
-    """Site symmetry (counts of each kind of operation), free coordinates, multiplicity and share of the cell."""
+    """Site symmetry (counts of each kind of operation), free coordinates, multiplicity, share of the cell."""
     features = position_features(batch.device, batch.dtype)[batch.position_ids].clone()
     share = batch.multiplicities / batch.num_atoms_primitive[batch.orbit_to_crystal]
     features[:, -1] = share.to(batch.dtype)
@@ -66,7 +68,7 @@ def crystal_features(batch: CrystalBatch) -> Float[Tensor, "crystals group"]:
 
 @cache
 def _mirror_classes(device: torch.device) -> Tensor:
-    """Group number with enantiomorphic partners merged, so that a crystal and its mirror image look the same."""
+    """Group number with enantiomorphic partners merged: a crystal and its mirror image look the same."""
     partner = normalizer_arrays()["mirror_partner"]
     numbers = np.arange(1, 231)
     merged = np.where(partner > 0, np.minimum(partner, numbers), numbers)

@@ -27,14 +27,16 @@ def _torus_tensors(device: torch.device, dtype: torch.dtype) -> Mapping[str, Ten
         "map_shift": arrays["map_shift"],
         "basis_inverse": np.linalg.pinv(arrays["basis"]),
     }
-    tensors = {name: torch.tensor(value, dtype=torch.float64).to(device, dtype) for name, value in floats.items()}
+    tensors = {
+        name: torch.tensor(value, dtype=torch.float64).to(device, dtype) for name, value in floats.items()
+    }
     tensors["map_start"] = torch.tensor(arrays["map_start"][:-1], dtype=torch.int64, device=device)
     tensors["num_maps"] = torch.tensor(np.diff(arrays["map_start"]), dtype=torch.int64, device=device)
     return tensors
 
 
 def uniform_coords(batch: CrystalBatch, uniforms: Float[Tensor, "orbits 3"]) -> Float[Tensor, "orbits 3"]:
-    """Free coordinates uniform over the true cell of u, the period lattice, from uniform numbers in [0, 1)."""
+    """Free coordinates uniform over the true cell of u, the period lattice, from uniforms in [0, 1)."""
     period = _torus_tensors(batch.device, batch.dtype)["period"][batch.position_ids]
     return (period @ uniforms[:, :, None])[:, :, 0]
 
@@ -52,8 +54,8 @@ def log_map(
 ) -> Float[Tensor, "orbits 3"]:
     """Displacement of u from the batch's orbits to the nearest copy of the target orbits.
 
-    The nearest over the period lattice and over every map ``u -> M u + v`` that gives the same orbit, measured in the
-    metric of ``lattices``.
+    The nearest over the period lattice and over every map ``u -> M u + v`` that gives the same orbit,
+    measured in the metric of ``lattices``.
     """
     tables = _torus_tensors(batch.device, batch.dtype)
     ids = batch.position_ids
@@ -70,7 +72,9 @@ def log_map(
     length = ((frame[orbit] @ delta[:, :, None]) ** 2).sum(dim=(1, 2))
     shortest = torch.full((len(ids),), torch.inf, dtype=length.dtype, device=batch.device)
     shortest = shortest.scatter_reduce(0, orbit, length, "amin")
-    candidate = torch.where(length <= shortest[orbit], torch.arange(len(orbit), device=batch.device), len(orbit))
+    candidate = torch.where(
+        length <= shortest[orbit], torch.arange(len(orbit), device=batch.device), len(orbit)
+    )
     best = torch.full((len(ids),), len(orbit), dtype=torch.int64, device=batch.device)
     best = best.scatter_reduce(0, orbit, candidate, "amin")
     return delta[best]
@@ -84,7 +88,9 @@ def without_drift(batch: CrystalBatch, displacement: Float[Tensor, "orbits 3"]) 
     mean = tables["mean_rotations"][batch.space_group_number - 1]
     share = batch.multiplicities / batch.num_atoms_primitive[crystal]
     drift = torch.zeros(len(batch), 3, dtype=points.dtype, device=points.device)
-    drift = drift.index_add_(0, crystal, (mean[crystal] @ points[:, :, None])[:, :, 0] * share[:, None].to(points.dtype))
+    drift = drift.index_add_(
+        0, crystal, (mean[crystal] @ points[:, :, None])[:, :, 0] * share[:, None].to(points.dtype)
+    )
     inverse = _torus_tensors(batch.device, batch.dtype)["basis_inverse"][ids]
     return displacement - (inverse @ drift[crystal][:, :, None])[:, :, 0]
 
@@ -92,7 +98,7 @@ def without_drift(batch: CrystalBatch, displacement: Float[Tensor, "orbits 3"]) 
 def coords_from_cartesian(
     batch: CrystalBatch, vectors: Float[Tensor, "orbits 3"], *, lattices: Float[Tensor, "crystals 3 3"]
 ) -> Float[Tensor, "orbits 3"]:
-    """Changes of u whose Cartesian displacement is nearest to the given vectors (Å): least squares, d = 0 gives zero."""
+    """Changes of u whose Cartesian displacement is nearest to the given vectors (Å), by least squares."""
     frame = lattices.mT[batch.orbit_to_crystal] @ batch.tables["basis"][batch.position_ids]
     unused = torch.arange(3, device=batch.device) >= batch.num_free[:, None]
     normal = frame.mT @ frame + torch.diag_embed(unused.to(frame.dtype))
