@@ -1,8 +1,8 @@
-"""Structures per second on one core: moyopy alone, nucleate, and pymatgen with pyxtal, on the same structures.
+"""Structures per second on one core: moyopy alone, nucleate, and pymatgen with pyxtal.
 
-All contenders take turns on small blocks of structures, in an order that changes, so that a busy machine slows
-all of them alike; the table gives the median over the blocks of the time per structure and of the ratio to
-moyopy alone. Then two worker processes against one.
+All contenders take turns on small blocks of the same structures, in an order that changes, and processor time is
+taken, so that a busy machine slows all of them alike; the table gives the median over the blocks of the time per
+structure and of the ratio to moyopy alone. Then two worker processes against one, by the clock on the wall.
 
 Contenders: ``moyopy`` (symmetry dataset of cells built beforehand), ``moyopy from lists`` (cells built in the
 clock: the floor), ``unit cell`` (``nucleate.crystal.encode``), ``pymatgen`` and ``CIF text``
@@ -82,13 +82,13 @@ def run_turns(table: dict[str, Any], num: int, block: int, rounds: int) -> dict[
             for name in names[turn:] + names[:turn]:
                 function, inputs = table[name]
                 part = inputs[first : first + block]
-                start = time.perf_counter()
+                start = time.process_time()
                 for item in part:
                     try:
                         function(item)
                     except Exception:
                         failures[name] += 1
-                seconds[name].append((time.perf_counter() - start) / len(part))
+                seconds[name].append((time.process_time() - start) / len(part))
     for name, count in failures.items():
         if count:
             print(f"{name}: {count} of {num * rounds} inputs failed")
@@ -156,7 +156,8 @@ def main() -> None:
         if isinstance(row, dict):
             low, high = row["ratio_quartiles"]
             print(
-                f"{name:30s}{row['ms']:9.3f}{1000 / row['ms']:12.0f}{row['ratio']:21.2f}{low:10.2f}-{high:.2f}"
+                f"{name:30s}{row['ms']:9.3f}{1000 / row['ms']:12.0f}{row['ratio']:21.2f}"
+                f"{low:10.2f}-{high:.2f}"
             )
     if not options.no_pyxtal:
         print(
@@ -164,7 +165,8 @@ def main() -> None:
         )
     workers = two_workers([s.cell for s in sample], options.repeats)
     print(
-        f"two workers over one: {workers['speed_up']:.2f} times (best of {options.repeats}: {workers['best']:.2f})"
+        f"two workers over one: {workers['speed_up']:.2f} times "
+        f"(best of {options.repeats}: {workers['best']:.2f})"
     )
     write_json(options.out, {"run": run, "figures": figures, "two_workers": workers})
 

@@ -52,7 +52,7 @@ def num_rows(path: Path) -> int:
 
 
 def read_structures(path: Path, rows: range | None = None) -> Iterator[RealStructure]:
-    """Structures of the rows asked for (all unless given), in order; those without a structure are left out."""
+    """Structures of the rows asked for (all unless given); rows without a structure are left out."""
     names = pq.read_schema(path).names
     id_columns = [c for c in ID_COLUMNS if c in names][:1] + [c for c in ("method",) if c in names]
     group_columns = [c for c in GROUP_COLUMNS if c in names]

@@ -1,4 +1,4 @@
-"""Sites, vectors and tensors of real structures and of their copies, encoded and returned; keys of the copies.
+"""Sites, vectors and tensors of real structures and their copies, encoded and returned; keys of the copies.
 
 Each structure is encoded as it is (raw) and after one decoding (ideal: exactly symmetric). Copies of both:
 a supercell, a rotated frame, shifted origin with atoms in other cells, a left-handed basis, another basis,
