@@ -8,9 +8,14 @@ from typing import Any
 
 import pytest
 from crystal_tables import TableWriter, table_rows, write_rows
+from hypothesis import settings
 
 from nucleate.crystal import UnitCell
 from nucleate.data.bundled import load_bundled
+
+# How long an example takes says nothing here: the first one loads libraries, and the machine may be busy.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")

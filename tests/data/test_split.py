@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from datetime import date, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -122,4 +123,4 @@ def test_no_day_is_in_two_splits(days: list[float], fractions: tuple[float, floa
     assert sum(map(len, splits.values())) == len(known)
     assert len(splits["train"]) <= math.ceil(fractions[0] * len(known))
     ends = [(min(part), max(part)) for part in splits.values() if part]
-    assert all(before[1] < after[0] for before, after in zip(ends, ends[1:], strict=False))
+    assert all(before[1] < after[0] for before, after in pairwise(ends))

@@ -187,8 +187,9 @@ def build_store(
         tidy(folder, finished)
         num_inputs = finished.num_records + finished.num_rejected
         return BuildReport(folder.location, finished, num_inputs, time.monotonic() - began)
-    _begin(folder, settings)
+    _refuse_strangers(folder)
     with _locked(folder):
+        _take(folder, settings)
         folder.remove_unfinished(SHARD_FOLDER)
         num_resumed = _run(plan, folder, tasks, workers, scheduler, on_progress)
         described = {"spec": spec, "name": source.name, "licence": source.licence}
@@ -240,24 +241,30 @@ def _finished(folder: Folder, settings: Mapping[str, Any]) -> Manifest | None:
     return manifest
 
 
-def _begin(folder: Folder, settings: Mapping[str, Any]) -> None:
-    if folder.exists(SETTINGS_FILE):
+def _refuse_strangers(folder: Folder) -> None:
+    """Refuse a local folder that holds something else; nothing in it is touched."""
+    if folder.exists(SETTINGS_FILE) or not isinstance(folder, LocalFolder) or not folder.path.exists():
+        return
+    if not folder.path.is_dir():
+        raise StoreError(f"{folder.location} is a file: name a new folder for the store")
+    strangers = sorted(p.name for p in folder.path.iterdir() if p.name != BUILD_FOLDER)
+    if strangers:
+        raise StoreError(
+            f"{folder.location} is not empty and holds no store ({', '.join(strangers[:5])}): "
+            "name a new folder"
+        )
+
+
+def _take(folder: Folder, settings: Mapping[str, Any]) -> None:
+    """Write down what is being built, or see that it is what was begun; a build without results yields."""
+    if folder.exists(SETTINGS_FILE) and Journal.open(folder).names:
         try:
             found = json.loads(folder.read_bytes(SETTINGS_FILE))
         except ValueError as error:
             raise StoreError(f"{SETTINGS_FILE} of {folder.location} is damaged: remove the folder") from error
         _refuse_other(folder, found, settings, "holds an unfinished store")
-        return
-    if isinstance(folder, LocalFolder) and folder.path.exists():
-        if not folder.path.is_dir():
-            raise StoreError(f"{folder.location} is a file: name a new folder for the store")
-        strangers = sorted(p.name for p in folder.path.iterdir() if p.name != BUILD_FOLDER)
-        if strangers:
-            raise StoreError(
-                f"{folder.location} is not empty and holds no store ({', '.join(strangers[:5])}): "
-                "name a new folder"
-            )
-    folder.write_bytes(SETTINGS_FILE, json.dumps(settings, indent=1).encode())
+    else:
+        folder.write_bytes(SETTINGS_FILE, json.dumps(settings, indent=1).encode())
 
 
 def _refuse_other(folder: Folder, found: Mapping[str, Any], asked: Mapping[str, Any], what: str) -> None:
@@ -296,8 +303,10 @@ def _locked(folder: Folder) -> Iterator[None]:
         return
     from filelock import FileLock, Timeout  # noqa: PLC0415  not on the training path
 
+    lock = folder.path / LOCK_FILE
+    lock.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(folder.path / LOCK_FILE, timeout=0):
+        with FileLock(lock, timeout=0):
             yield
     except Timeout as error:
         raise StoreError(

@@ -86,7 +86,7 @@ def _space_groups(summary: StoreSummary, title: str) -> Figure:
     counts = summary.space_groups
     used = int((counts > 0).sum())
     figure, axes = _axes(
-        (11, 4.2), title, f"Space groups: {used} of 230 occur; the most frequent are labelled"
+        (11.0, 4.2), title, f"Space groups: {used} of 230 occur; the most frequent are labelled"
     )
     numbers = np.arange(1, 231)
     top = max(1, int(counts.max(initial=0)))

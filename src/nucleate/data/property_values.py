@@ -26,7 +26,7 @@ _SCALAR_TYPES = {"flag": pa.bool_(), "integer": pa.int64(), "number": pa.float64
 
 
 def property_kind(value: Any) -> str | None:
-    """Kind of a value: ``flag``, ``integer``, ``number``, ``text``, ``array1`` to ``array4``; None if none."""
+    """Kind of a value: ``flag``, ``integer``, ``number``, ``text``, ``array1`` to ``array4``, or None."""
     if value is None:
         return None
     if isinstance(value, bool):
