@@ -9,7 +9,7 @@ import numpy as np
 
 from nucleate.crystal.space_group import space_group
 from nucleate.errors import SymmetryError
-from nucleate.shapes import Float, Int
+from nucleate.shapes import Float
 
 _STANDARD_SETTING = moyopy.Setting.standard()
 
@@ -43,12 +43,15 @@ def _primitive_operations(number: int) -> tuple[list, list, Float[np.ndarray, "3
 
 
 def _identify(
-    rotations: list, translations: list, basis: Float[np.ndarray, "3 3"] | None
-) -> tuple[int, Int[np.ndarray, "3 3"], Float[np.ndarray, "3"]]:
-    found = moyopy.SpaceGroup(
-        rotations, translations, basis=None if basis is None else basis.tolist(), setting=_STANDARD_SETTING
-    )
-    return found.number, np.array(found.linear), np.array(found.origin_shift)
+    rotations: list, translations: list, basis: Float[np.ndarray, "3 3"]
+) -> tuple[int, Float[np.ndarray, "3 3"], Float[np.ndarray, "3"]]:
+    """(number, P, p) with ``x = P x_std + p``: operations in a primitive basis with the given rows.
+
+    moyopy's linear part leads to the primitive basis of the standard setting; the conventional one follows.
+    """
+    found = moyopy.SpaceGroup(rotations, translations, basis=basis.tolist(), setting=_STANDARD_SETTING)
+    to_conventional = np.linalg.inv(space_group(found.number).primitive_basis)
+    return found.number, np.array(found.linear) @ to_conventional, np.array(found.origin_shift)
 
 
 def translationengleiche_subgroups(number: int) -> tuple[Subgroup, ...]:
