@@ -1,4 +1,4 @@
-"""The neighbour graph: from each orbit representative to every periodic image of every orbit within a radius."""
+"""The neighbour graph: from each orbit representative to every periodic image within a radius."""
 
 from __future__ import annotations
 

@@ -233,8 +233,8 @@ class OrbitTransformer(nn.Module):
             + self.crystal_linear(torch.cat([crystal_features(crystals), invariants], dim=1))
             + self.time(noisy.coord_time, noisy.lattice_time)
         )
-        share = crystals.multiplicities / crystals.num_atoms_primitive[crystal]
-        pooled = _pool(scalars * share[:, None].to(scalars.dtype), crystal, len(crystals))
+        share = crystals.multiplicities.to(scalars.dtype) / crystals.num_atoms_primitive[crystal]
+        pooled = _pool(scalars * share[:, None], crystal, len(crystals))
         return OrbitInputs(scalars, self.condition(overall + self.pool_elements(pooled)))
 
     def propagate(self, crystals: CrystalBatch, inputs: OrbitInputs) -> OrbitOutputs:
@@ -251,7 +251,7 @@ class OrbitTransformer(nn.Module):
             graph = orbit_graph(crystals, atoms, radius=c.radius, fixed_radius=c.fixed_radius)
             edges = self._edges(graph, z, len(z), atoms.orbit)
             polar = _invariant_directions(crystals)
-        share = (crystals.multiplicities / crystals.num_atoms_primitive[crystal]).to(crystals.dtype)
+        share = crystals.multiplicities.to(crystals.dtype) / crystals.num_atoms_primitive[crystal]
         s = inputs.scalars
         v = s.new_zeros(len(z), 3, c.vectors)
         for layer in self.layers:
@@ -288,7 +288,7 @@ class OrbitTransformer(nn.Module):
 
     @staticmethod
     def _lattice_invariants(crystals: CrystalBatch) -> Float[Tensor, "crystals 3"]:
-        """Volume per atom and the two invariants of the traceless part of S, the same in every orientation."""
+        """Volume per atom and the two invariants of the traceless part of S."""
         shape = crystals.lattice_params[:, 1:]
         norm = (shape**2).sum(dim=1)
         deviator = _strain(torch.cat([torch.zeros_like(shape[:, :1]), shape], dim=1))
@@ -311,7 +311,7 @@ class OrbitTransformer(nn.Module):
     def _stress(
         self, s: Tensor, v: Tensor, edges: Edges, crystals: CrystalBatch, rotations: Tensor
     ) -> Float[Tensor, "crystals 3 3"]:
-        """Symmetric tensor per crystal: edges and vector features, averaged over all atoms and so the point group."""
+        """Symmetric tensor per crystal: edges and vector features, averaged over all atoms."""
         pair = torch.cat([s[edges.target], s[edges.source], edges.basis], dim=1)
         strength = self.stress_edge(pair)[:, 0] * edges.cutoff
         outer = edges.directions[:, :, None] * edges.directions[:, None, :] * strength[:, None, None]

@@ -14,7 +14,7 @@ def envelope(ratio: Float[Tensor, "edges"]) -> Float[Tensor, "edges"]:
 
 
 class GaussianBasis(nn.Module):
-    """Gaussians ``exp(-(x - mu_k)^2 / (2 w^2))`` with centres evenly spaced over an interval, w their spacing."""
+    """Gaussians ``exp(-(x - mu_k)^2 / (2 w^2))``, centres evenly spaced over an interval, w their spacing."""
 
     centres: Tensor
 

@@ -21,7 +21,7 @@ _SYSTEMS = ("triclinic", "monoclinic", "orthorhombic", "tetragonal", "trigonal",
 
 @cache
 def position_features(device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Per Wyckoff position: log counts of each kind of operation in S_w, free coordinates (one-hot), log m."""
+    """Per Wyckoff position: log counts of the operations in S_w by kind, free coordinates (one-hot), log m."""
     tables = group_arrays()
     rotations = tables["rotations"]
     kind = np.array([_KINDS.index((round(np.linalg.det(W)), int(np.trace(W)))) for W in rotations])

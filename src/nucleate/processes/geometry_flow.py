@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -24,6 +24,7 @@ TIME_FLOOR = 0.05
 """Added to the time where an error is divided by it: smaller noise levels count less than their velocity."""
 
 
+@runtime_checkable
 class DenoisedGeometry(Protocol):
     """What a denoiser must return; see ``GeometryDenoiser``."""
 
@@ -162,7 +163,9 @@ class GeometryFlow:
         all.
         """
         crystal = clean.orbit_to_crystal
-        movable = (clean.num_free > 0) * clean.multiplicities / clean.num_atoms_primitive[crystal]
+        movable = (
+            (clean.num_free > 0) * clean.multiplicities.to(clean.dtype) / clean.num_atoms_primitive[crystal]
+        )
         error = ((denoised.displacements - noisy.displacements) ** 2).sum(dim=1) * movable
         coords = torch.zeros_like(coord_time).index_add_(0, crystal, error.to(coord_time.dtype))
         scaled = (denoised.lattice_params - clean.lattice_params) / self.lattice_std.to(clean.lattice_params)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from functools import cache
 
@@ -10,7 +11,8 @@ import torch
 from torch import Tensor
 
 from nucleate.crystal.batch import CrystalBatch
-from nucleate.crystal.tables import group_arrays
+from nucleate.crystal.lattice import lattice_subspace
+from nucleate.crystal.tables import group_arrays, group_names
 from nucleate.shapes import Float
 
 
@@ -18,7 +20,7 @@ from nucleate.shapes import Float
 def _torus_tensors(device: torch.device, dtype: torch.dtype) -> Mapping[str, Tensor]:
     arrays = group_arrays()
     used = np.arange(3) < arrays["num_free"][:, None]
-    period = arrays["period"]
+    period = _reduced_periods()
     inverse = np.linalg.inv(period + np.eye(3) * ~used[:, None, :]) * used[:, None, :] * used[:, :, None]
     floats = {
         "period": period,
@@ -26,6 +28,7 @@ def _torus_tensors(device: torch.device, dtype: torch.dtype) -> Mapping[str, Ten
         "map_linear": arrays["map_linear"],
         "map_shift": arrays["map_shift"],
         "basis_inverse": np.linalg.pinv(arrays["basis"]),
+        "neighbours": np.array(list(itertools.product((-1, 0, 1), repeat=3)), dtype=float),
     }
     tensors = {
         name: torch.tensor(value, dtype=torch.float64).to(device, dtype) for name, value in floats.items()
@@ -33,6 +36,32 @@ def _torus_tensors(device: torch.device, dtype: torch.dtype) -> Mapping[str, Ten
     tensors["map_start"] = torch.tensor(arrays["map_start"][:-1], dtype=torch.int64, device=device)
     tensors["num_maps"] = torch.tensor(np.diff(arrays["map_start"]), dtype=torch.int64, device=device)
     return tensors
+
+
+@cache
+def _reduced_periods() -> Float[np.ndarray, "positions 3 3"]:
+    """Period lattice of every position with the shortest basis in the reference metric of its lattice system.
+
+    In two and three dimensions the successive shortest independent vectors are a basis; integer coefficients up to 3
+    reach them from the stored one.
+    """
+    arrays, names = group_arrays(), group_names()
+    periods = np.zeros_like(arrays["period"])
+    for p, (d, number) in enumerate(zip(arrays["num_free"], arrays["position_group"])):
+        if d == 0:
+            continue
+        reference = lattice_subspace(names[number - 1]["lattice_system"]).reference
+        coefficients = np.array(list(itertools.product(range(-3, 4), repeat=int(d))))
+        vectors = coefficients @ arrays["period"][p, :d, :d].T
+        lengths = np.linalg.norm(vectors @ arrays["basis"][p, :, :d].T @ reference, axis=1)
+        chosen: list[int] = []
+        for i in np.argsort(np.round(lengths, 9), kind="stable"):
+            if np.linalg.matrix_rank(coefficients[[*chosen, i]]) == len(chosen) + 1:
+                chosen.append(int(i))
+            if len(chosen) == d:
+                break
+        periods[p, :d, :d] = vectors[chosen].T
+    return periods
 
 
 def uniform_coords(batch: CrystalBatch, uniforms: Float[Tensor, "orbits 3"]) -> Float[Tensor, "orbits 3"]:
@@ -67,9 +96,13 @@ def log_map(
     delta = copies - batch.free_coords[orbit]
     period, inverse = tables["period"][ids][orbit], tables["inverse_period"][ids][orbit]
     inside = (inverse @ delta[:, :, None])[:, :, 0]
-    delta = (period @ (inside - inside.round())[:, :, None])[:, :, 0]
+    # rounding finds the nearest copy or, where periods are oblique, one of its neighbours
+    inside = (inside - inside.round())[:, None, :] + tables["neighbours"]
     frame = lattices.mT[batch.orbit_to_crystal] @ batch.tables["basis"][ids]
-    length = ((frame[orbit] @ delta[:, :, None]) ** 2).sum(dim=(1, 2))
+    lengths = ((inside @ (frame[orbit] @ period).mT) ** 2).sum(dim=2)
+    length, neighbour = lengths.min(dim=1)
+    inside = inside[torch.arange(len(orbit), device=batch.device), neighbour]
+    delta = (period @ inside[:, :, None])[:, :, 0]
     shortest = torch.full((len(ids),), torch.inf, dtype=length.dtype, device=batch.device)
     shortest = shortest.scatter_reduce(0, orbit, length, "amin")
     candidate = torch.where(
@@ -86,11 +119,9 @@ def without_drift(batch: CrystalBatch, displacement: Float[Tensor, "orbits 3"]) 
     ids, crystal = batch.position_ids, batch.orbit_to_crystal
     points = (tables["basis"][ids] @ displacement[:, :, None])[:, :, 0]
     mean = tables["mean_rotations"][batch.space_group_number - 1]
-    share = batch.multiplicities / batch.num_atoms_primitive[crystal]
+    share = batch.multiplicities.to(batch.dtype) / batch.num_atoms_primitive[crystal]
     drift = torch.zeros(len(batch), 3, dtype=points.dtype, device=points.device)
-    drift = drift.index_add_(
-        0, crystal, (mean[crystal] @ points[:, :, None])[:, :, 0] * share[:, None].to(points.dtype)
-    )
+    drift = drift.index_add_(0, crystal, (mean[crystal] @ points[:, :, None])[:, :, 0] * share[:, None])
     inverse = _torus_tensors(batch.device, batch.dtype)["basis_inverse"][ids]
     return displacement - (inverse @ drift[crystal][:, :, None])[:, :, 0]
 
