@@ -102,13 +102,14 @@ def canonical_encoding(crystal: Crystal) -> Crystal:
     own = group.normalizer
     encodings = _reduced(own, encodings_of(crystal))
     encodings = apply_maps(encodings, own.shifts)
-    order = np.lexsort((crystal.wyckoff_indices, crystal.atomic_numbers))
 
     template = np.array([_sort_within(row, crystal.atomic_numbers) for row in encodings.wyckoff_indices])
     encodings = encodings.take(_tied(template, tolerance=0))
     params = group.lattice_subspace.params_of_metric(encodings.metric, num_atoms=crystal.num_atoms)
     encodings = encodings.take(_tied(_grid(params)))
-    encodings = fix_floating_origin(own, encodings)
+    if own.directions.shape[1]:
+        # The phase has a branch cut: rounding decides there between origins that ``phase_shifts`` join.
+        encodings = apply_maps(fix_floating_origin(own, encodings), own.phase_shifts)
     free = _smallest_equivalents(group.number, encodings)
 
     rows, orders = [], []

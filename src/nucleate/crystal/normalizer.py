@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache, cached_property
+from itertools import product
 
 import numpy as np
 
 from nucleate.crystal.tables import group_arrays, normalizer_arrays
 from nucleate.shapes import Float, Int
+
+_MAX_SCREW_ORDER = 6  # a period of the phase is at most this often in a lattice vector
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,6 +98,17 @@ class Normalizer:
     def elements(self) -> EncodingMaps:
         """Every linear element followed by every pure shift, the identity first."""
         return self.linear.then(self.shifts)
+
+    @cached_property
+    def phase_shifts(self) -> EncodingMaps:
+        """The pure shifts along ``directions`` by whole periods of ``functionals x``, zero first."""
+        group, polar = group_arrays(), self.directions.shape[1]
+        periods = np.array(list(product(range(_MAX_SCREW_ORDER), repeat=polar))) @ self.directions.T
+        difference = (self.shifts.shifts[:, None] - periods) @ group["to_primitive"][
+            self.space_group_number - 1
+        ].T
+        on_lattice = np.abs(difference - np.rint(difference)).max(axis=2) < 1e-9
+        return self.shifts.take(np.flatnonzero(on_lattice.any(axis=1)))
 
     @cached_property
     def letter_permutations(self) -> Int[np.ndarray, "n positions"]:
