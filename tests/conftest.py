@@ -7,6 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import spglib.error
+
+spglib.error.OLD_ERROR_HANDLING = False  # failures raise; the old way warns, and warnings are errors here
 
 
 def _find_shared_data() -> Path | None:
@@ -21,7 +24,9 @@ def shared_data() -> Path:
     """Folder with the real data sets; tests that need it skip where it is absent."""
     path = _find_shared_data()
     if path is None:
-        pytest.skip("the real data sets are not beside this checkout (set NUCLEATE_SHARED_DATA to their folder)")
+        pytest.skip(
+            "the real data sets are not beside this checkout (set NUCLEATE_SHARED_DATA to their folder)"
+        )
     return path
 
 

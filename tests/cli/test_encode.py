@@ -34,12 +34,6 @@ def _structures() -> dict[str, Atoms]:
     }
 
 
-@pytest.fixture(autouse=True)
-def _spglib_raises(monkeypatch: pytest.MonkeyPatch) -> None:
-    """spglib warns (an error here) until told to raise instead of returning None."""
-    monkeypatch.setattr(spglib.error, "OLD_ERROR_HANDLING", False)
-
-
 @pytest.fixture
 def files(tmp_path: Path) -> Path:
     """A folder with one good file of each format."""

@@ -73,9 +73,7 @@ def random_crystal(number: int) -> Crystal:
 
 
 def spglib_number(lattice: np.ndarray, coords: np.ndarray, numbers: np.ndarray) -> int:
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Set OLD_ERROR_HANDLING")
-        return spglib.get_symmetry_dataset((lattice, coords, numbers), symprec=1e-4).number
+    return spglib.get_symmetry_dataset((lattice, coords, numbers), symprec=1e-4).number
 
 
 @pytest.mark.parametrize("number", GROUPS)

@@ -10,8 +10,6 @@ import spglib
 from nucleate.crystal import space_group
 from nucleate.errors import NucleateError, WyckoffError
 
-pytestmark = pytest.mark.filterwarnings("ignore:Set OLD_ERROR_HANDLING:DeprecationWarning")  # spglib's own
-
 ALL = range(1, 231)
 # International Tables A, table 3.1.2.1 and 2.1.3.1 read by hand
 KNOWN = {

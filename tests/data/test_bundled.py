@@ -15,7 +15,6 @@ import moyopy
 import numpy as np
 import pytest
 import spglib
-import spglib.error
 from ase.data import covalent_radii
 from pymatgen.analysis.prototypes import AflowPrototypeMatcher
 from pymatgen.analysis.structure_matcher import StructureMatcher
@@ -28,11 +27,6 @@ from nucleate.data.bundled import BundledCrystal, bundled_crystal, load_bundled
 ROOT = Path(__file__).resolve().parents[2]
 BUNDLED = load_bundled()
 each = pytest.mark.parametrize("bundled", BUNDLED, ids=lambda crystal: crystal.id)
-
-
-@pytest.fixture(autouse=True)
-def strict_spglib(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spglib.error, "OLD_ERROR_HANDLING", False)
 
 
 def moyopy_group(cell: UnitCell, symprec: float) -> int:

@@ -1,4 +1,4 @@
-"""Learned functions of crystals: the equivariant graph transformer on orbits. 
+"""Learned functions of crystals: the equivariant graph transformer on orbits.
 
 They know crystals, not noise.
 """
