@@ -84,7 +84,7 @@ def sample_structures(
     order = rng.permutation(len(pairs))
     wanted: dict[Path, set[int]] = {}
     # A few spare rows, since some have no structure.
-    for i in order[: size + size // 20 + 20]:
+    for i in order[: size + size // 7 + 20]:
         wanted.setdefault(pairs[i][0], set()).add(pairs[i][1])
     found = [s for path, rows in wanted.items() for s in read_structures(path, rows=sorted(rows))]  # type: ignore[arg-type]
     keep = rng.permutation(len(found))[:size]

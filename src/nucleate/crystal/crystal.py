@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
-from math import gcd
+from math import gcd, isfinite
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -65,27 +65,30 @@ class Crystal:
             )
         if not len(self.wyckoff_indices):
             raise InvalidStructureError("a crystal needs at least one orbit, got none")
-        if not (np.isfinite(self.lattice_params).all() and np.isfinite(self.free_coords).all()):
+        # Plain lists: a crystal has few orbits, and each array operation costs more than going over all of them.
+        indices, free = self.wyckoff_indices.tolist(), self.free_coords.tolist()
+        if not all(map(isfinite, self.lattice_params.tolist())) or not all(
+            isfinite(sum(row)) for row in free
+        ):
             raise InvalidStructureError("lattice parameters and free coordinates must be finite numbers")
-        if self.wyckoff_indices.min() < 0 or self.wyckoff_indices.max() >= len(group.letters):
+        if min(indices) < 0 or max(indices) >= len(group.letters):
             raise WyckoffError(
                 f"space group {group.number} ({group.symbol}) has Wyckoff positions 0 to "
-                f"{len(group.letters) - 1}, got {self.wyckoff_indices.tolist()}"
+                f"{len(group.letters) - 1}, got {indices}"
             )
-        num_free = self.num_free
-        if (self.free_coords * (np.arange(3) >= num_free[:, None])).any():
+        num_free = [group.num_free_coords[i] for i in indices]
+        if any(any(row[d:]) for row, d in zip(free, num_free)):
             raise WyckoffError(
-                f"orbits on {', '.join(self.wyckoff_letters)} have {num_free.tolist()} free coordinates; "
-                f"the other columns of free_coords must be zero: {self.free_coords.tolist()}"
+                f"orbits on {', '.join(self.wyckoff_letters)} have {num_free} free coordinates; "
+                f"the other columns of free_coords must be zero: {free}"
             )
-        if (num_free == 0).sum() > 1:
-            fixed = self.wyckoff_indices[num_free == 0]
-            repeated = [group.wyckoff_positions[i].label for i, n in Counter(fixed.tolist()).items() if n > 1]
-            if repeated:
-                raise WyckoffError(
-                    f"Wyckoff position {', '.join(repeated)} of space group {group.number} has no free "
-                    "coordinate and holds one orbit only, but is used more than once"
-                )
+        fixed = [i for i, d in zip(indices, num_free) if d == 0]
+        if len(set(fixed)) < len(fixed):
+            repeated = [group.wyckoff_positions[i].label for i, n in Counter(fixed).items() if n > 1]
+            raise WyckoffError(
+                f"Wyckoff position {', '.join(repeated)} of space group {group.number} has no free "
+                "coordinate and holds one orbit only, but is used more than once"
+            )
 
     # ---- the tuple, read differently -----------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import moyopy
@@ -21,29 +21,105 @@ class StandardSetting:
 
     Attributes:
         space_group_number: the group.
-        transformation: P.
+        transformation: P, with ``inverse`` and ``volume_ratio`` = ``|det P|``.
         origin_shift: p.
-        atom_to_root: index of one atom that stands for the orbit of each atom.
-        wyckoff_indices: Wyckoff position of each atom, 0 for letter a.
+        atom_to_orbit: orbit of each atom, numbered as they first occur.
+        representatives: the first atom of each orbit.
+        wyckoff_indices: Wyckoff position of each orbit, 0 for letter a.
     """
 
     space_group_number: int
     transformation: Float[np.ndarray, "3 3"]
+    inverse: Float[np.ndarray, "3 3"]
+    volume_ratio: float
     origin_shift: Float[np.ndarray, "3"]
-    atom_to_root: Int[np.ndarray, "atoms"]
-    wyckoff_indices: Int[np.ndarray, "atoms"]
+    atom_to_orbit: Int[np.ndarray, "atoms"]
+    representatives: Int[np.ndarray, "orbits"]
+    wyckoff_indices: Int[np.ndarray, "orbits"]
+
+    @classmethod
+    def of_roots(
+        cls,
+        space_group_number: int,
+        transformation: Sequence[Sequence[float]],
+        origin_shift: Sequence[float],
+        *,
+        roots: Sequence[int],
+        position_of: Callable[[int], int],
+    ) -> StandardSetting:
+        """The setting in which the atoms with equal roots (the number of one of them) are one orbit.
+
+        Args:
+            space_group_number: the group.
+            transformation: P.
+            origin_shift: p.
+            roots: number of the atom that stands for each atom's orbit.
+            position_of: Wyckoff index of the orbit of an atom.
+        """
+        orbit_of_root: dict[int, int] = {}
+        atom_to_orbit = [orbit_of_root.setdefault(root, len(orbit_of_root)) for root in roots]
+        inverse, determinant = inverse_and_determinant(transformation)
+        return cls(
+            space_group_number=space_group_number,
+            transformation=np.array(transformation),
+            inverse=inverse,
+            volume_ratio=abs(determinant),
+            origin_shift=np.array(origin_shift),
+            atom_to_orbit=np.array(atom_to_orbit),
+            representatives=np.array([*orbit_of_root]),
+            wyckoff_indices=np.array([position_of(root) for root in orbit_of_root]),
+        )
 
     @classmethod
     def from_dataset(cls, dataset: moyopy.MoyoDataset) -> StandardSetting:
-        """The setting moyopy found."""
-        letters = space_group(dataset.number).letters
-        return cls(
-            space_group_number=dataset.number,
-            transformation=np.array(dataset.std_linear),
-            origin_shift=np.array(dataset.std_origin_shift),
-            atom_to_root=np.array(dataset.orbits),
-            wyckoff_indices=np.array([letters.index(letter) for letter in dataset.wyckoffs]),
+        """The setting and the orbits moyopy found."""
+        number, letters = dataset.number, dataset.wyckoffs
+        order = space_group(number).letters
+        return cls.of_roots(
+            number,
+            dataset.std_linear,
+            dataset.std_origin_shift,
+            roots=dataset.orbits,
+            position_of=lambda atom: order.index(letters[atom]),
         )
+
+    def with_orbits_anew(self, unit_cell: UnitCell, *, tolerance: float) -> StandardSetting:
+        """The same setting with the atoms assigned to orbits by the group's own operations.
+
+        Args:
+            unit_cell: the cell.
+            tolerance: distance in Å up to which an atom is the image of another.
+
+        Raises:
+            SymmetryError: the structure does not have the group.
+        """
+        roots, positions = assign_orbits(
+            space_group(self.space_group_number),
+            self.transformation.T @ unit_cell.lattice,
+            (unit_cell.frac_coords - self.origin_shift) @ self.inverse.T,
+            unit_cell.atomic_numbers,
+            tolerance=tolerance,
+        )
+        return StandardSetting.of_roots(
+            self.space_group_number,
+            self.transformation.tolist(),
+            self.origin_shift.tolist(),
+            roots=roots.tolist(),
+            position_of=positions.__getitem__,
+        )
+
+
+def inverse_and_determinant(matrix: Sequence[Sequence[float]]) -> tuple[Float[np.ndarray, "3 3"], float]:
+    """(inverse, determinant) of a 3x3 matrix, in plain floats: through LAPACK they cost several times as much."""
+    (a, b, c), (d, e, f), (g, h, i) = matrix
+    first, second, third = e * i - f * h, f * g - d * i, d * h - e * g
+    determinant = a * first + b * second + c * third
+    adjugate = (
+        (first, c * h - b * i, b * f - c * e),
+        (second, a * i - c * g, c * d - a * f),
+        (third, b * g - a * h, a * e - b * d),
+    )
+    return np.array(adjugate) / determinant, determinant
 
 
 def descend(unit_cell: UnitCell, dataset: moyopy.MoyoDataset, subgroup: int) -> StandardSetting:
@@ -53,14 +129,15 @@ def descend(unit_cell: UnitCell, dataset: moyopy.MoyoDataset, subgroup: int) -> 
         SymmetryError: the found group has no such subgroup.
     """
     found = translationengleiche_subgroup(dataset, subgroup)
-    group = space_group(subgroup)
-    coords = (unit_cell.frac_coords - found.origin_shift) @ np.linalg.inv(found.transformation).T
-    lattice = found.transformation.T @ unit_cell.lattice
-    # Atoms moyopy saw coincide within its final tolerance; distances between different atoms are far larger.
-    roots, positions = assign_orbits(
-        group, lattice, coords, unit_cell.atomic_numbers, tolerance=2 * dataset.symprec
+    one_orbit = StandardSetting.of_roots(
+        subgroup,
+        found.transformation.tolist(),
+        found.origin_shift.tolist(),
+        roots=[0] * unit_cell.num_atoms,
+        position_of=lambda atom: atom,
     )
-    return StandardSetting(subgroup, found.transformation, found.origin_shift, roots, positions)
+    # Atoms moyopy saw coincide within its final tolerance; distances between different atoms are far larger.
+    return one_orbit.with_orbits_anew(unit_cell, tolerance=2 * dataset.symprec)
 
 
 def assign_orbits(

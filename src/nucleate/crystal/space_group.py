@@ -79,6 +79,12 @@ class SpaceGroup:
         """All Wyckoff positions, letter a first, the general position last."""
         return tuple(self._position(i) for i in range(len(self.letters)))
 
+    @cached_property
+    def num_free_coords(self) -> tuple[int, ...]:
+        """Number of free coordinates of each Wyckoff position."""
+        positions = slice(self.position_start, self.position_start + len(self.letters))
+        return tuple(group_arrays()["num_free"][positions].tolist())
+
     def wyckoff_position(self, letter: str) -> WyckoffPosition:
         """The position with this letter.
 
