@@ -114,3 +114,52 @@ def same_atoms(a: UnitCell, b: UnitCell, *, tolerance: float) -> bool:
         return False
     difference = a.frac_coords - b.frac_coords
     return bool(np.abs((difference - np.rint(difference)) @ a.lattice).max() < tolerance)
+
+
+def neighbours(
+    cell: UnitCell, centres: Float[np.ndarray, "n 3"], *, radius: float
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """For each centre (fractional): vectors (Å) to all atoms within ``radius`` but itself, and their elements."""
+    spacing = 1 / np.linalg.norm(np.linalg.inv(cell.lattice), axis=0)
+    reach = np.ceil(radius / spacing).astype(int) + 1
+    steps = np.stack(np.meshgrid(*[np.arange(-r, r + 1) for r in reach], indexing="ij"), axis=-1).reshape(
+        -1, 3
+    )
+    found = []
+    for centre in centres:
+        difference = cell.frac_coords - centre
+        difference -= np.floor(difference)
+        vectors = (difference[:, None] + steps) @ cell.lattice
+        lengths = np.linalg.norm(vectors, axis=-1)
+        atom, step = np.nonzero((lengths < radius) & (lengths > 1e-3))
+        found.append((vectors[atom, step], cell.atomic_numbers[atom]))
+    return found
+
+
+def geometry(crystal: Crystal, *, radius: float = 5.0) -> Float[np.ndarray, "pairs 3"]:
+    """Every (element, neighbour's element, distance) of one primitive cell, sorted: equal for equal crystals."""
+    cell = crystal.unit_cell("primitive")
+    rows = []
+    for z, (vectors, elements) in zip(cell.atomic_numbers, neighbours(cell, cell.frac_coords, radius=radius)):
+        distances = np.linalg.norm(vectors, axis=1)
+        rows.append(np.stack([np.full(len(elements), z), elements, distances], axis=1))
+    table = np.concatenate(rows)
+    return table[np.lexsort((table[:, 2], table[:, 1], table[:, 0]))]
+
+
+def same_geometry(a: Crystal, b: Crystal) -> bool:
+    """Whether two crystals have the same interatomic distances up to 5 Å (pairs at the rim left out)."""
+    first, second = geometry(a), geometry(b)
+    first, second = (x[x[:, 2] < 5.0 - 1e-6] for x in (first, second))
+    return first.shape == second.shape and np.allclose(first, second, atol=1e-7)
+
+
+def same_encoding(a: Crystal, b: Crystal, *, tolerance: float = 1e-6) -> bool:
+    """Whether two crystals are equal number by number."""
+    return (
+        a.space_group_number == b.space_group_number
+        and np.array_equal(a.wyckoff_indices, b.wyckoff_indices)
+        and np.array_equal(a.atomic_numbers, b.atomic_numbers)
+        and np.allclose(a.lattice_params, b.lattice_params, atol=tolerance)
+        and np.allclose(a.free_coords, b.free_coords, atol=tolerance)
+    )
