@@ -16,7 +16,7 @@ import pytest
 from crystal_tables import TableWriter
 from pymatgen.analysis.structure_matcher import StructureMatcher
 
-from nucleate.crystal import Crystal, UnitCell, encode
+from nucleate.crystal import Crystal, CrystalBatch, UnitCell, encode
 from nucleate.crystal.convert import unit_cell_to_pymatgen
 from nucleate.data import Store, build_store
 from nucleate.data.id_index import id_hashes
@@ -101,6 +101,14 @@ def test_arrays_are_ragged_with_offsets_and_properties(store: Store) -> None:
     assert rows == list(range(130))
     with pytest.raises(StoreError, match=r"no numeric property 'name'.*band_gap"):
         next(store.iter_arrays(["name"]))
+
+
+def test_arrays_make_a_training_batch(store: Store) -> None:
+    rebuilt = [
+        c for a in store.iter_arrays() for c in CrystalBatch.from_arrays(**a.batch_fields()).to_crystals()
+    ]
+    for crystal, expected in zip(rebuilt, store.iter_crystals(), strict=True):
+        assert _same(crystal, expected)
 
 
 def test_properties_keep_their_types_and_tensors_their_shape(store: Store) -> None:

@@ -44,6 +44,29 @@ class CrystalArrays:
         """Number of crystals."""
         return len(self.space_group_number)
 
+    @property
+    def num_orbits(self) -> Int[np.ndarray, "crystals"]:
+        """Number of orbits of each crystal."""
+        return np.diff(self.orbit_offsets)
+
+    def padded_lattice_params(self) -> Float[np.ndarray, "crystals 6"]:
+        """Lattice parameters of each crystal in a row of six, zero behind those its group has."""
+        counts = np.diff(self.lattice_offsets)
+        padded = np.zeros((len(self), 6))
+        padded[np.arange(6) < counts[:, None]] = self.lattice_params
+        return padded
+
+    def batch_fields(self) -> dict[str, np.ndarray]:
+        """Keyword arguments of ``CrystalBatch.from_arrays``: a training batch without a loop over crystals."""
+        return {
+            "space_group_number": self.space_group_number,
+            "lattice_params": self.padded_lattice_params(),
+            "num_orbits": self.num_orbits,
+            "wyckoff_indices": self.wyckoff_indices,
+            "atomic_numbers": self.atomic_numbers,
+            "free_coords": self.free_coords,
+        }
+
     def crystal(self, index: int) -> Crystal:
         """One of the crystals."""
         orbits = slice(int(self.orbit_offsets[index]), int(self.orbit_offsets[index + 1]))
@@ -67,13 +90,14 @@ def arrays_from_table(
     atomic_numbers, _ = _ragged(table, "atomic_numbers")
     free_coords, _ = _ragged(table, "free_coords")
     lattice_params, lattice_offsets = _ragged(table, "lattice_params")
+    # Copies: Arrow's memory is read-only, and a small result should not keep a whole row group alive.
     return CrystalArrays(
         space_group_number=table.column("space_group_number").to_numpy().astype(np.int64),
-        lattice_params=lattice_params,
+        lattice_params=lattice_params.copy(),
         lattice_offsets=lattice_offsets,
         wyckoff_indices=wyckoff_indices.astype(np.int64),
         atomic_numbers=atomic_numbers.astype(np.int64),
-        free_coords=free_coords.reshape(-1, 3),
+        free_coords=free_coords.reshape(-1, 3).copy(),
         orbit_offsets=orbit_offsets,
         num_atoms_primitive=table.column("num_atoms_primitive").to_numpy().astype(np.int64),
         rows=rows,
