@@ -1,0 +1,326 @@
+"""What may come next in a growing template, so that it can always be finished as asked: no dead ends.
+
+A choice is possible if a completion exists: a set of further orbits after which the template has the atoms, elements
+and slots asked for and is generic (has exactly its group). Existence is decided exactly by counting wherever counting
+suffices, and by an exhaustive search up to a bound otherwise (``template_search``). At the bound a choice counts as
+impossible, except the one on a completion already found, so that the end stays in reach even then.
+
+With ``neutral`` and the composition open, completions are looked for among the final compositions that differ from the
+present one in the missing required elements and at most two more (``neutral_compositions``). Guaranteed: every template
+ends neutral, and there is no dead end. Not guaranteed: that each neutral template can come about, since a partial one
+that only three more elements could finish counts as impossible.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+
+import numpy as np
+
+from nucleate.crystal.tables import NUM_GROUPS
+from nucleate.physics.elements import NUM_ELEMENTS, is_metal
+from nucleate.processes.feasibility import Counts, position_classes, unused_fixed
+from nucleate.processes.neutral_compositions import (
+    FreshElements,
+    element_states,
+    is_neutral,
+    neutral_compositions,
+)
+from nucleate.processes.slot_counting import slots_countable
+from nucleate.processes.template_constraints import OrbitSlot, TemplateConstraint
+from nucleate.processes.template_search import (
+    MAX_NODES,
+    Positions,
+    counted_completion,
+    counted_feasible,
+    open_completion,
+    open_feasible,
+    pattern_is_generic,
+    position_order,
+)
+from nucleate.shapes import Bool
+
+Orbit = tuple[int, int]
+"""(Wyckoff index, atomic number)."""
+
+Orbits = tuple[Orbit, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class NextOrbit:
+    """What may come next.
+
+    Attributes:
+        end: whether the template may end here.
+        positions: by Wyckoff index, whether an orbit may come on it.
+    """
+
+    end: bool
+    positions: Bool[np.ndarray, "positions"]
+
+
+class Lookahead:
+    """Possible next choices under one constraint, remembered.
+
+    Args:
+        constraint: what is asked.
+    """
+
+    def __init__(self, constraint: TemplateConstraint) -> None:
+        self.constraint = constraint
+        self._feasible: dict[tuple[int, int, Orbits], bool] = {}
+        self._next: dict[tuple[int, int, Orbits], NextOrbit] = {}
+        self._elements: dict[tuple[int, int, Orbits, int], np.ndarray] = {}
+        self._groups: np.ndarray | None = None
+        self._ascending = np.array(sorted(constraint.allowed))
+        self._fresh = FreshElements(sorted(constraint.allowed - constraint.required))
+
+    # ---- questions -------------------------------------------------------------------------------------------
+
+    def groups(self) -> Bool[np.ndarray, "groups"]:
+        """By space group number - 1, whether some template of it is as asked."""
+        if self._groups is None:
+            self._groups = np.array(
+                [g in self.constraint.space_groups and self.feasible(g, ()) for g in range(1, NUM_GROUPS + 1)]
+            )
+        return self._groups
+
+    def next_orbit(self, number: int, orbits: Orbits) -> NextOrbit:
+        """Whether the template may end, and the positions its next orbit may take."""
+        key = (number, len(orbits), tuple(sorted(orbits)))
+        if key not in self._next:
+            positions = np.array(
+                [
+                    any(
+                        self.feasible(number, (*orbits, (p, z)))
+                        for z in self._representatives(number, orbits, p)
+                    )
+                    for p in range(len(position_classes(number).num_free))
+                ]
+            )
+            self._next[key] = NextOrbit(self.may_end(number, orbits), positions)
+        return self._next[key]
+
+    def elements(self, number: int, orbits: Orbits, position: int) -> Bool[np.ndarray, "elements"]:
+        """By atomic number - 1, whether the next orbit on this position may be of that element."""
+        key = (number, len(orbits), tuple(sorted(orbits)), position)
+        if key not in self._elements:
+            allowed = np.zeros(NUM_ELEMENTS, dtype=bool)
+            for z, alike in self._element_classes(number, orbits, position):
+                allowed[np.array(alike) - 1] = self.feasible(number, (*orbits, (position, z)))
+            self._elements[key] = allowed
+        return self._elements[key]
+
+    def may_end(self, number: int, orbits: Orbits) -> bool:
+        """Whether the template is as asked without another orbit."""
+        c = self.constraint
+        if len(orbits) < len(c.slots) or not orbits:
+            return False
+        placed = _placed(number, orbits)
+        if c.counts is not None and placed != dict(c.counts):
+            return False
+        if (
+            not c.min_atoms <= sum(placed.values()) <= c.max_atoms
+            or not c.required <= placed.keys() <= c.allowed
+        ):
+            return False
+        if c.neutral and not is_neutral(tuple(sorted(placed.items()))):
+            return False
+        return pattern_is_generic(number, tuple(_by_element(orbits).values()))
+
+    def feasible(self, number: int, orbits: Orbits) -> bool:
+        """Whether the template can be finished as asked."""
+        key = (number, len(orbits), tuple(sorted(orbits)))
+        if key not in self._feasible:
+            self._feasible[key] = self._decide(number, orbits)
+        return self._feasible[key]
+
+    def completion(self, number: int, orbits: Orbits) -> Orbits | None:
+        """Orbits that finish the template as asked (those of the slots first), or None."""
+        c = self.constraint
+        if not self._valid(number, orbits):
+            return None
+        if len(orbits) < len(c.slots):
+            return self._slot_completion(number, orbits, [MAX_NODES])
+        if c.complete:
+            return () if self.may_end(number, orbits) else None
+        if c.counts is not None:
+            return self._counted(number, orbits, dict(c.counts))
+        return self._neutral(number, orbits) if c.neutral else self._open(number, orbits)
+
+    # ---- decisions -------------------------------------------------------------------------------------------
+
+    def _decide(self, number: int, orbits: Orbits) -> bool:
+        c = self.constraint
+        if not self._valid(number, orbits):
+            return False
+        if len(orbits) < len(c.slots) or c.complete or (c.neutral and c.counts is None):
+            return self.completion(number, orbits) is not None
+        if c.counts is not None:
+            remaining, elements, _ = self._needs(number, orbits, dict(c.counts))
+            return counted_feasible(number, remaining, elements)
+        _, elements, missing, fresh, low, high = self._open_problem(number, orbits)
+        return open_feasible(number, elements, len(missing), len(fresh), low, high)
+
+    def _valid(self, number: int, orbits: Orbits) -> bool:
+        """Whether nothing is wrong already: a used-up position, a forbidden element, too many atoms."""
+        c = self.constraint
+        if number not in c.space_groups:
+            return False
+        num_free = position_classes(number).num_free
+        fixed = [p for p, _ in orbits if num_free[p] == 0]
+        fixed += [
+            s.position for s in c.slots[len(orbits) :] if s.position is not None and num_free[s.position] == 0
+        ]
+        if len(set(fixed)) != len(fixed):
+            return False
+        placed = _placed(number, orbits)
+        if sum(placed.values()) > c.max_atoms or not placed.keys() <= c.allowed:
+            return False
+        if c.counts is not None:
+            wanted = dict(c.counts)
+            return all(n <= wanted[z] for z, n in placed.items())
+        return True
+
+    def _needs(
+        self, number: int, orbits: Orbits, wanted: dict[int, int]
+    ) -> tuple[Counts, tuple[Positions, ...], list[int]]:
+        """Atoms still needed and positions taken of each element, and the elements, in canonical order."""
+        placed, by_element = _placed(number, orbits), _by_element(orbits)
+        rows = sorted((wanted[z] - placed.get(z, 0), by_element.get(z, ()), z) for z in wanted)
+        return tuple(r[0] for r in rows), tuple(r[1] for r in rows), [r[2] for r in rows]
+
+    def _counted(self, number: int, orbits: Orbits, wanted: dict[int, int]) -> Orbits | None:
+        remaining, elements, order = self._needs(number, orbits, wanted)
+        return _labelled(counted_completion(number, remaining, elements), order)
+
+    def _open_problem(
+        self, number: int, orbits: Orbits
+    ) -> tuple[list[int], tuple[Positions, ...], list[int], list[int], int, int]:
+        c = self.constraint
+        rows = sorted((positions, z) for z, positions in _by_element(orbits).items())
+        present = {z for _, z in rows}
+        missing = sorted(c.required - present)
+        others = (z for z in self._ascending.tolist() if z not in present and z not in c.required)
+        fresh = list(itertools.islice(others, 2))
+        total = sum(_placed(number, orbits).values())
+        order, elements = [z for _, z in rows], tuple(positions for positions, _ in rows)
+        return order, elements, missing, fresh, c.min_atoms - total, c.max_atoms - total
+
+    def _open(self, number: int, orbits: Orbits) -> Orbits | None:
+        order, elements, missing, fresh, low, high = self._open_problem(number, orbits)
+        found = open_completion(number, elements, len(missing), len(fresh), low, high)
+        return _labelled(found, [*order, *missing, *fresh])
+
+    def _neutral(self, number: int, orbits: Orbits) -> Orbits | None:
+        if self.may_end(number, orbits):
+            return ()
+        c, placed = self.constraint, _placed(number, orbits)
+        total, missing = sum(placed.values()), sorted(c.required - placed.keys())
+        reach = neutral_compositions(
+            tuple(sorted(placed.items())),
+            missing,
+            self._fresh,
+            low=c.min_atoms - total,
+            high=c.max_atoms - total,
+        )
+        for wanted in reach:
+            found = self._counted(number, orbits, dict(wanted))
+            if found is not None:
+                return found
+        return None
+
+    def _slot_completion(self, number: int, orbits: Orbits, budget: list[int]) -> Orbits | None:
+        """Fill the next slot in every way that counting allows, then the rest."""
+        c = self.constraint
+        if len(orbits) >= len(c.slots):
+            rest = self.completion(number, orbits)
+            return None if rest is None else rest
+        budget[0] -= 1
+        if budget[0] < 0 or not self._slots_countable(number, orbits):
+            return None
+        slot = c.slots[len(orbits)]
+        for p in [slot.position] if slot.position is not None else position_order(number):
+            for z in self._representatives(number, orbits, p):
+                child = (*orbits, (p, z))
+                if self._valid(number, child):
+                    rest = self._slot_completion(number, child, budget)
+                    if rest is not None:
+                        return ((p, z), *rest)
+        return None
+
+    def _slots_countable(self, number: int, orbits: Orbits) -> bool:
+        c, placed = self.constraint, _placed(number, orbits)
+        pending = c.slots[len(orbits) :]
+        used = [p for p, _ in orbits] + [s.position for s in pending if s.position is not None]
+        return slots_countable(
+            number,
+            tuple(_slot_class(number, slot) for slot in pending),
+            None if c.counts is None else tuple((z, n - placed.get(z, 0)) for z, n in c.counts),
+            frozenset(c.required - placed.keys()),
+            unused_fixed(number, used),
+            c.min_atoms - sum(placed.values()),
+            c.max_atoms - sum(placed.values()),
+            c.complete,
+        )
+
+    # ---- elements that are alike -----------------------------------------------------------------------------
+
+    def _representatives(self, number: int, orbits: Orbits, position: int) -> list[int]:
+        return [z for z, _ in self._element_classes(number, orbits, position)]
+
+    def _element_classes(self, number: int, orbits: Orbits, position: int) -> list[tuple[int, list[int]]]:
+        """Elements the slots allow, grouped into those that make no difference: (representative, all of them)."""
+        c = self.constraint
+        pending = len(orbits) < len(c.slots)
+        if pending:
+            slot = c.slots[len(orbits)]
+            if slot.position is not None and slot.position != position:
+                return []
+            if slot.element is not None:
+                return [(slot.element, [slot.element])]
+        elif c.complete:
+            return []
+        by_element, placed = _by_element(orbits), _placed(number, orbits)
+        named = {s.element for s in c.slots[len(orbits) :]}
+        wanted = dict(c.counts or ())
+        classes: dict[object, list[int]] = defaultdict(list)
+        for z in self._ascending.tolist():
+            if z in named:
+                classes[z].append(z)
+            elif c.counts is not None:
+                classes[wanted[z] - placed.get(z, 0), by_element.get(z, ())].append(z)
+            else:
+                charges = (element_states(z), is_metal(z)) if c.neutral else ()
+                classes[by_element.get(z, ()), z in c.required, charges].append(z)
+        return [(members[0], members) for members in classes.values()]
+
+
+def _placed(number: int, orbits: Orbits) -> Counter[int]:
+    """Atoms of each element."""
+    multiplicities, placed = position_classes(number).multiplicities, Counter[int]()
+    for position, element in orbits:
+        placed[element] += multiplicities[position]
+    return placed
+
+
+def _by_element(orbits: Orbits) -> dict[int, Positions]:
+    """Positions of each element, ascending."""
+    grouped: dict[int, list[int]] = defaultdict(list)
+    for position, element in sorted(orbits):
+        grouped[element].append(position)
+    return {z: tuple(positions) for z, positions in grouped.items()}
+
+
+def _labelled(found: tuple[Positions, ...] | None, elements: list[int]) -> Orbits | None:
+    """The added positions with their elements."""
+    if found is None:
+        return None
+    return tuple((p, z) for positions, z in zip(found, elements) for p in positions)
+
+
+def _slot_class(number: int, slot: OrbitSlot) -> tuple[int | None, int | None]:
+    multiplicities = position_classes(number).multiplicities
+    return (None if slot.position is None else multiplicities[slot.position], slot.element)

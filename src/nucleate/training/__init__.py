@@ -1,0 +1,1 @@
+"""Training: tasks, losses and trainers. Generation and prediction never import it."""
