@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from nucleate.crystal import Crystal, UnitCell, space_group
@@ -104,6 +106,13 @@ def disguised(cell: UnitCell, rng: np.random.Generator, *, left_handed: bool = F
     return UnitCell(
         larger.lattice @ random_rotation(rng), coords - np.floor(coords), larger.atomic_numbers[order]
     )
+
+
+def noisy(cell: UnitCell, rng: np.random.Generator, *, size: float) -> UnitCell:
+    """Every atom moved by at most ``size`` Å in a random direction."""
+    step = rng.normal(size=cell.frac_coords.shape)
+    step *= size * rng.uniform(size=(len(step), 1)) / np.linalg.norm(step, axis=1, keepdims=True)
+    return replace(cell, frac_coords=cell.frac_coords + step @ np.linalg.inv(cell.lattice))
 
 
 def same_atoms(a: UnitCell, b: UnitCell, *, tolerance: float) -> bool:
