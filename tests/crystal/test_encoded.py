@@ -83,10 +83,21 @@ def test_arbitrary_fields_and_tensors_come_back(crystal_id: str, rng: np.random.
 
 @pytest.mark.parametrize("crystal_id", REAL)
 def test_projection_on_orbits_keeps_the_symmetric_part(crystal_id: str, rng: np.random.Generator) -> None:
-    _, encoded = encoded_copy(crystal_id, rng, left_handed=False)
-    once = encoded.vectors_from_orbits(encoded.vectors_to_orbits(rng.normal(size=(encoded.num_atoms, 3))))
-    twice = encoded.vectors_from_orbits(encoded.vectors_to_orbits(once))
-    assert np.allclose(once, twice, atol=1e-9)
+    """Atoms moved along the projected field keep the group; moved along the field itself they lose it."""
+    ideal = encode(bundled_crystal(crystal_id).unit_cell).crystal.unit_cell("primitive")
+    encoded = encode(ideal)
+    field = rng.normal(size=(encoded.num_atoms, 3))
+    symmetric = encoded.vectors_from_orbits(encoded.vectors_to_orbits(field))
+    again = encoded.vectors_from_orbits(encoded.vectors_to_orbits(symmetric))
+    assert np.allclose(symmetric, again, atol=1e-9)
+    assert np.linalg.norm(symmetric) < np.linalg.norm(field)  # an orthogonal projection
+    assert abs((symmetric * (field - symmetric)).sum()) < 1e-9
+    number = encoded.crystal.space_group_number
+    back = np.linalg.inv(ideal.lattice)
+    for moved, kept in ((symmetric, True), (field, False)):
+        cell = replace(ideal, frac_coords=ideal.frac_coords + 0.02 * moved @ back)
+        found = encode(cell, symprec=1e-4).crystal.space_group_number
+        assert (found == number) == kept
 
 
 @pytest.mark.parametrize("crystal_id", ["tio2-rutile", "zns-wurtzite", "mg2sio4-forsterite"])

@@ -91,15 +91,17 @@ class EncodedStructure:
     def vectors_to_orbits(self, vectors: Float[np.ndarray, "atoms 3"]) -> Float[np.ndarray, "orbits 3"]:
         """One vector per orbit: the user's atom vectors, rotated back to the representatives and averaged.
 
-        The inverse of ``vectors_from_orbits`` on every field that has the symmetry of the crystal; of any
-        other field it keeps the symmetric part over the input's atoms.
+        The average is over the atoms of the orbit and the site symmetry of the representative. It is the
+        inverse of ``vectors_from_orbits`` on every field that has the symmetry of the crystal; of any other
+        field it keeps the symmetric part.
         """
         back = np.einsum("aji,aj->ai", self._cartesian_rotations(), self.vectors_to_standard(vectors))
         counts = np.bincount(self.atom_to_orbit)
-        return (
-            np.stack([np.bincount(self.atom_to_orbit, back[:, i]) for i in range(3)], axis=1)
-            / counts[:, None]
-        )
+        sums = np.stack([np.bincount(self.atom_to_orbit, back[:, i]) for i in range(3)], axis=1)
+        lattice = self.crystal.lattice
+        fixed = np.stack([p.stabiliser_rotations.mean(axis=0) for p in self.crystal.positions])
+        components = (sums / counts[:, None]) @ np.linalg.inv(lattice)
+        return np.einsum("oij,oj->oi", fixed, components) @ lattice
 
     def vectors_from_orbits(self, vectors: Float[np.ndarray, "orbits 3"]) -> Float[np.ndarray, "atoms 3"]:
         """The field of atom vectors in the user's frame that one vector per orbit stands for."""
