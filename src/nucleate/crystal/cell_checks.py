@@ -24,6 +24,7 @@ MAX_LATTICE_LENGTH = 1e4
 MAX_FRAC_COORD = 1e6
 """Largest fractional coordinate; beyond it wrapping into the cell loses the digits that hold the position."""
 
+_ONES = np.ones(3)
 _DENSE_PAIRS_LIMIT = 48  # above it a k-d tree is faster than all pairs
 
 
@@ -92,13 +93,14 @@ def overlapping_pairs(
     """
     num_sites = len(frac_coords)
     if num_sites <= _DENSE_PAIRS_LIMIT:
-        delta = frac_coords[:, None] - frac_coords
+        columns = np.ascontiguousarray(frac_coords.T)  # long rows make the operations below fast
+        delta = (columns[:, :, None] - columns[:, None]).reshape(3, -1)
         delta -= np.rint(delta)
-        cartesian = delta.reshape(-1, 3) @ lattice
-        near = np.flatnonzero(np.einsum("ij,ij->i", cartesian, cartesian) < distance * distance)
-        if len(near) == num_sites:  # each site is near itself
+        cartesian = lattice.T @ delta
+        near = _ONES @ (cartesian * cartesian) < distance * distance
+        if np.count_nonzero(near) == num_sites:  # each site is near itself
             return np.empty((0, 2), dtype=np.int64)
-        first, second = np.divmod(near, num_sites)
+        first, second = np.divmod(np.flatnonzero(near), num_sites)
         return np.stack((first, second), axis=1)[first < second]
     from scipy.spatial import cKDTree  # noqa: PLC0415  heavy, and only large cells need it
 
@@ -141,8 +143,8 @@ def checked_unit_cell(
     """
     check_num_atoms(len(frac_coords), max_atoms=max_atoms, name=name)
     reciprocal = check_lattice(lattice, name=name)
-    smallest, largest = int(atomic_numbers.min()), int(atomic_numbers.max())
-    if smallest < 1 or largest > 118:
+    numbers = atomic_numbers.tolist()
+    if min(numbers) < 1 or max(numbers) > 118:
         bad = int(np.flatnonzero((atomic_numbers < 1) | (atomic_numbers > 118))[0])
         raise InvalidStructureError(
             f"{name}: site {bad + 1} has atomic number {atomic_numbers[bad]}, outside 1..118 (a dummy atom?)"
@@ -153,7 +155,10 @@ def checked_unit_cell(
             return str(site_names[index])
         return f"{element_symbol(int(atomic_numbers[index]))} (site {index + 1})"
 
-    if not np.abs(frac_coords).max() <= MAX_FRAC_COORD:  # also false for NaN
+    # The sum of squares bounds all of them, in one operation; it is NaN where one of them is.
+    if not np.vdot(frac_coords, frac_coords) <= MAX_FRAC_COORD**2 and not (
+        np.abs(frac_coords).max() <= MAX_FRAC_COORD
+    ):
         bad = int(np.flatnonzero(~(np.abs(frac_coords) <= MAX_FRAC_COORD).all(axis=1))[0])
         raise InvalidStructureError(
             f"{name}: {site(bad)} has fractional coordinates {frac_coords[bad].tolist()}; "

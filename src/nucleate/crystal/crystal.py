@@ -243,9 +243,10 @@ class Crystal:
         # Symmetry search and foreign formats stay off the training path, where moyopy and pymatgen are
         # absent.
         from nucleate.crystal.convert import to_unit_cell  # noqa: PLC0415
-        from nucleate.crystal.encoding import encode  # noqa: PLC0415
+        from nucleate.crystal.encoding import encode_checked  # noqa: PLC0415
 
-        return encode(to_unit_cell(structure, max_atoms=options.get("max_atoms", 1000)), **options)
+        unit_cell = to_unit_cell(structure, max_atoms=options.pop("max_atoms", 1000))
+        return encode_checked(unit_cell, **options)
 
     def to_structure(self, kind: CellKind = "conventional") -> Any:
         """A pymatgen Structure of the conventional or primitive cell."""

@@ -95,22 +95,33 @@ def encode(
         name="the structure",
         max_atoms=max_atoms,
     )
+    return encode_checked(
+        unit_cell,
+        symprec=symprec,
+        subgroup=subgroup,
+        max_displacement=max_displacement,
+        max_strain=max_strain,
+    )
+
+
+def encode_checked(
+    unit_cell: UnitCell,
+    *,
+    symprec: float = 0.01,
+    subgroup: int | None = None,
+    max_displacement: float | None = None,
+    max_strain: float = 0.05,
+) -> EncodedStructure:
+    """As ``encode``, for a cell that has passed ``checked_unit_cell``, as all that the converters return have."""
     dataset = analyse(unit_cell, symprec=symprec)
     if subgroup is None or subgroup == dataset.number:
         setting = StandardSetting.from_dataset(dataset)
     else:
         setting = descend(unit_cell, dataset, subgroup)
-    limits = {
-        "symprec": symprec,
-        "max_displacement": 10 * symprec if max_displacement is None else max_displacement,
-        "max_strain": max_strain,
-    }
-    try:
-        return project(unit_cell, setting, **limits)
-    except SymmetryError:
-        # At the edge of the tolerance moyopy may join into one orbit what its own group keeps apart.
-        try:
-            return project(unit_cell, setting.with_orbits_anew(unit_cell, tolerance=4 * symprec), **limits)
-        except SymmetryError:
-            pass
-        raise
+    return project(
+        unit_cell,
+        setting,
+        symprec=symprec,
+        max_displacement=10 * symprec if max_displacement is None else max_displacement,
+        max_strain=max_strain,
+    )

@@ -239,7 +239,8 @@ def nearest_rotation(matrix: Float[np.ndarray, "3 3"]) -> tuple[Float[np.ndarray
 
 
 def _largest_entry(matrix: Float[np.ndarray, "3 3"]) -> float:
-    return max(max(row) if -min(row) < max(row) else -min(row) for row in matrix.tolist())
+    a, b, c = matrix.tolist()
+    return max(*a, *b, *c, -min(*a, *b, *c))
 
 
 def _extreme_eigenvalues(matrix: Float[np.ndarray, "3 3"]) -> tuple[float, float]:

@@ -128,15 +128,20 @@ def project(
     group, images = space_group(setting.space_group_number), image_table()
     number = group.number - 1
     primitive, to_primitive = group_arrays()["primitive"][number], group_arrays()["to_primitive"][number]
-    fit = group.lattice_subspace.fit(
-        setting.transformation.T @ unit_cell.lattice,
-        num_atoms=round(unit_cell.num_atoms * setting.volume_ratio),
-    )
+    num_conventional = round(unit_cell.num_atoms * setting.volume_ratio)
+    fit = group.lattice_subspace.fit(setting.transformation.T @ unit_cell.lattice, num_atoms=num_conventional)
     rows_abc = primitive.T @ fit.lattice
     coords = (unit_cell.frac_coords - setting.origin_shift) @ (to_primitive @ setting.inverse).T
     template = _template(group.number, tuple(setting.wyckoff_indices.tolist()))
     atom_to_orbit = setting.atom_to_orbit
 
+    num_expected = len(template.rows) * group.num_centrings
+    if num_conventional != num_expected:
+        raise SymmetryError(
+            f"the symmetry search at symprec {symprec:g} Å contradicts itself: the conventional cell it found has "
+            f"room for {num_conventional} atoms, the orbits it found in space group {group.number} "
+            f"({group.symbol}) hold {num_expected}; lower symprec"
+        )
     free = np.zeros((len(template.counts), 3))
     points = images.point[template.rows]
     if template.has_free_coords:
@@ -144,7 +149,7 @@ def project(
         points += _apply(images.linear[template.rows], free[template.orbit])
     image, residual, shifts = _nearest_images(coords, points, template.orbit, atom_to_orbit, rows_abc)
     rows = template.rows[image]
-    if template.has_free_coords and np.abs(residual).max() > _ROUNDING:
+    if template.has_free_coords and np.vdot(residual, residual) > _ROUNDING**2:
         step = _mean_by_orbit(_apply(images.solve[rows, 3:], residual), atom_to_orbit)
         free = free + step
         residual = residual - _apply(images.linear[rows], step[atom_to_orbit])
@@ -159,11 +164,11 @@ def project(
             f"strain is {fit.strain:.4f} (limit {max_strain:g}); lower symprec, descend to a subgroup, or "
             "raise the limits"
         )
-    hits = np.bincount(image, minlength=len(points))
-    if hits.min() != hits.max():
+    hits = np.bincount(image, minlength=len(points)).tolist()
+    if min(hits) != max(hits):
         raise SymmetryError(
             f"the atoms do not fill every orbit of space group {group.number} ({group.symbol}) evenly "
-            f"(images are hit {int(hits.min())} to {int(hits.max())} times): atoms overlap "
+            f"(images are hit {min(hits)} to {max(hits)} times): atoms overlap "
             f"or the tolerance {symprec:g} Å is near an interatomic distance; lower symprec"
         )
     crystal = Crystal(
@@ -240,13 +245,15 @@ def _nearest_images(
         ]
         image, residual, shifts = (np.concatenate(part) for part in zip(*parts, strict=True))
         return image, residual, shifts
-    difference = (coords[:, None] - points).reshape(-1, 3)
+    # Components first: long rows make the operations on all pairs fast.
+    columns, point_columns = np.ascontiguousarray(coords.T), np.ascontiguousarray(points.T)
+    difference = (columns[:, :, None] - point_columns[:, None]).reshape(3, -1)
     shifts = np.rint(difference)
     difference -= shifts
-    distance = difference @ rows_abc
-    squared = ((distance * distance) @ _ONES).reshape(len(coords), -1)
+    distance = rows_abc.T @ difference
+    squared = (_ONES @ (distance * distance)).reshape(len(coords), -1)
     image = squared.argmin(axis=1)
-    if (image_to_orbit[image] != atom_to_orbit).any():  # orbits within the tolerance of each other
+    if np.count_nonzero(image_to_orbit[image] != atom_to_orbit):  # orbits within the tolerance of each other
         image = np.where(image_to_orbit == atom_to_orbit[:, None], squared, np.inf).argmin(axis=1)
     pairs = image + np.arange(0, squared.size, len(points))
-    return image, difference[pairs], shifts[pairs]
+    return image, difference[:, pairs].T, shifts[:, pairs].T

@@ -83,31 +83,6 @@ class StandardSetting:
             position_of=lambda atom: order.index(letters[atom]),
         )
 
-    def with_orbits_anew(self, unit_cell: UnitCell, *, tolerance: float) -> StandardSetting:
-        """The same setting with the atoms assigned to orbits by the group's own operations.
-
-        Args:
-            unit_cell: the cell.
-            tolerance: distance in Å up to which an atom is the image of another.
-
-        Raises:
-            SymmetryError: the structure does not have the group.
-        """
-        roots, positions = assign_orbits(
-            space_group(self.space_group_number),
-            self.transformation.T @ unit_cell.lattice,
-            (unit_cell.frac_coords - self.origin_shift) @ self.inverse.T,
-            unit_cell.atomic_numbers,
-            tolerance=tolerance,
-        )
-        return StandardSetting.of_roots(
-            self.space_group_number,
-            self.transformation.tolist(),
-            self.origin_shift.tolist(),
-            roots=roots.tolist(),
-            position_of=positions.__getitem__,
-        )
-
 
 def inverse_and_determinant(matrix: Sequence[Sequence[float]]) -> tuple[Float[np.ndarray, "3 3"], float]:
     """(inverse, determinant) of a 3x3 matrix, in plain floats: through LAPACK they cost several times as much."""
@@ -129,15 +104,21 @@ def descend(unit_cell: UnitCell, dataset: moyopy.MoyoDataset, subgroup: int) -> 
         SymmetryError: the found group has no such subgroup.
     """
     found = translationengleiche_subgroup(dataset, subgroup)
-    one_orbit = StandardSetting.of_roots(
+    # Atoms moyopy saw coincide within its final tolerance; distances between different atoms are far larger.
+    roots, positions = assign_orbits(
+        space_group(subgroup),
+        found.transformation.T @ unit_cell.lattice,
+        (unit_cell.frac_coords - found.origin_shift) @ np.linalg.inv(found.transformation).T,
+        unit_cell.atomic_numbers,
+        tolerance=2 * dataset.symprec,
+    )
+    return StandardSetting.of_roots(
         subgroup,
         found.transformation.tolist(),
         found.origin_shift.tolist(),
-        roots=[0] * unit_cell.num_atoms,
-        position_of=lambda atom: atom,
+        roots=roots.tolist(),
+        position_of=positions.__getitem__,
     )
-    # Atoms moyopy saw coincide within its final tolerance; distances between different atoms are far larger.
-    return one_orbit.with_orbits_anew(unit_cell, tolerance=2 * dataset.symprec)
 
 
 def assign_orbits(
