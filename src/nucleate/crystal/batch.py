@@ -165,7 +165,11 @@ class CrystalBatch:
             if not -len(self) <= index < len(self):
                 raise IndexError(f"the batch has {len(self)} crystals, asked for {index}")
             index = slice(index % len(self), index % len(self) + 1)
-        chosen = torch.arange(len(self), device=self.device)[index].reshape(-1)
+        if isinstance(index, slice):
+            places = range(len(self))[index]  # torch slices refuse negative steps
+            chosen = places.start + places.step * torch.arange(len(places), device=self.device)
+        else:
+            chosen = torch.arange(len(self), device=self.device)[index].reshape(-1)
         counts = self.num_orbits[chosen]
         within = torch.arange(int(counts.sum()), device=self.device) - torch.repeat_interleave(
             counts.cumsum(0) - counts, counts
