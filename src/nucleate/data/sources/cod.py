@@ -12,7 +12,7 @@ from typing import Any
 from nucleate.crystal.cif_block import CifTags
 from nucleate.data.record import Record, Rejection, Source, Task
 from nucleate.data.sources.cif_metadata import citation, first_number
-from nucleate.data.sources.dataset import Dataset
+from nucleate.data.sources.dataset import Dataset, DatasetSource
 from nucleate.data.sources.download import DEFAULT_RETRY, RetryPolicy, get, get_json
 from nucleate.data.sources.file_collection import FileCollection
 from nucleate.data.sources.structure_files import StructureReader
@@ -70,7 +70,7 @@ def open_cod(
 
 
 @dataclass(frozen=True)
-class CodEntries:
+class CodEntries(DatasetSource):
     """Entries of COD fetched one CIF at a time, by number or as the result of a search.
 
     Attributes:
@@ -88,21 +88,6 @@ class CodEntries:
     query: str | None = None
     max_atoms: int = 1000
     retry: RetryPolicy = DEFAULT_RETRY
-
-    @property
-    def name(self) -> str:
-        """Short name of the data set."""
-        return self.dataset.name
-
-    @property
-    def units(self) -> Mapping[str, str]:
-        """Units of the properties."""
-        return self.dataset.units
-
-    @property
-    def licence(self) -> str | None:
-        """Terms of use."""
-        return self.dataset.licence
 
     def tasks(self) -> Iterator[Task]:
         """Groups of entries; a search is run once, here.

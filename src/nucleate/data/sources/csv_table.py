@@ -19,7 +19,7 @@ from nucleate.data.sources.csv_rows import (
     open_table,
     read_header,
 )
-from nucleate.data.sources.dataset import Dataset, reason_of
+from nucleate.data.sources.dataset import Dataset, DatasetSource, reason_of
 from nucleate.data.sources.foreign_values import column_kind, find_id_column, parse_cell
 from nucleate.errors import NucleateError, ParseError
 
@@ -33,7 +33,7 @@ _HEADER_BYTES = 2**20
 
 
 @dataclass(frozen=True)
-class CsvTable:
+class CsvTable(DatasetSource):
     """A CSV table whose rows are crystals; see ``docs/sources.md`` for the columns.
 
     Attributes:
@@ -49,21 +49,6 @@ class CsvTable:
     id_column: str | None = None
     cif_column: str | None = None
     max_atoms: int = 1000
-
-    @property
-    def name(self) -> str:
-        """Short name of the data set."""
-        return self.dataset.name
-
-    @property
-    def units(self) -> Mapping[str, str]:
-        """Units of the columns as far as known."""
-        return self.dataset.units
-
-    @property
-    def licence(self) -> str | None:
-        """Terms of use as given when the table was opened."""
-        return self.dataset.licence
 
     def tasks(self) -> Iterator[Task]:
         """Blocks of rows; the whole table is streamed through once to find where they begin."""

@@ -70,6 +70,31 @@ class Dataset:
         )
 
 
+class DatasetSource:
+    """What every source of one data set answers alike: its name, its units and its terms.
+
+    Attributes:
+        dataset: name, units, terms and citation; a field of each source.
+    """
+
+    dataset: Dataset
+
+    @property
+    def name(self) -> str:
+        """Short name of the data set."""
+        return self.dataset.name
+
+    @property
+    def units(self) -> Mapping[str, str]:
+        """Units of the properties as far as known before reading; a record may carry more."""
+        return self.dataset.units
+
+    @property
+    def licence(self) -> str | None:
+        """Terms of use of the whole as far as known; a record may carry stricter ones."""
+        return self.dataset.licence
+
+
 def reason_of(error: BaseException) -> str:
     """The error as one sentence without line breaks; foreign errors are named by their type."""
     text = " ".join(str(error).split())

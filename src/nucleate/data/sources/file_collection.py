@@ -18,7 +18,7 @@ from nucleate.data.sources import (
     parquet_table,
     structure_files,
 )
-from nucleate.data.sources.dataset import Dataset, reason_of
+from nucleate.data.sources.dataset import Dataset, DatasetSource, reason_of
 from nucleate.data.sources.foreign_values import BENCHMARK_UNITS
 from nucleate.errors import SourceError
 
@@ -79,7 +79,7 @@ def open_files(
 
 
 @dataclass(frozen=True)
-class FileCollection:
+class FileCollection(DatasetSource):
     """All files below a folder or matching a pattern: structure files bundled, tables and archives cut up.
 
     Attributes:
@@ -97,21 +97,6 @@ class FileCollection:
     cif_column: str | None = None
     max_atoms: int = 1000
     reader: structure_files.StructureReader | None = None
-
-    @property
-    def name(self) -> str:
-        """Short name of the data set."""
-        return self.dataset.name
-
-    @property
-    def units(self) -> Mapping[str, str]:
-        """Units of the properties as far as known."""
-        return self.dataset.units
-
-    @property
-    def licence(self) -> str | None:
-        """Terms of use as given when the collection was opened."""
-        return self.dataset.licence
 
     @property
     def structure_reader(self) -> structure_files.StructureReader:

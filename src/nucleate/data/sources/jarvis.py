@@ -16,7 +16,7 @@ from typing import Any, cast
 from nucleate.crystal.species import parse_species
 from nucleate.data.record import Record, Rejection, Task
 from nucleate.data.sources.byte_stream import ByteStream
-from nucleate.data.sources.dataset import Dataset, reason_of, unit_cell_from_arrays
+from nucleate.data.sources.dataset import Dataset, DatasetSource, reason_of, unit_cell_from_arrays
 from nucleate.data.sources.download import cache_folder, download, figshare_checksum
 from nucleate.data.sources.foreign_values import find_id_column
 from nucleate.data.sources.jarvis_datasets import DATASETS, UNITS
@@ -92,7 +92,7 @@ def jarvis_dataset(file: str, dataset: Dataset) -> Dataset:
 
 
 @dataclass(frozen=True)
-class JarvisEntries:
+class JarvisEntries(DatasetSource):
     """A JSON list of JARVIS entries, each with its ``atoms``; streamed, never loaded as a whole.
 
     Attributes:
@@ -104,21 +104,6 @@ class JarvisEntries:
     path: str
     member: str | None
     dataset: Dataset
-
-    @property
-    def name(self) -> str:
-        """Short name of the data set."""
-        return self.dataset.name
-
-    @property
-    def units(self) -> Mapping[str, str]:
-        """Units of the properties as far as known."""
-        return self.dataset.units
-
-    @property
-    def licence(self) -> str | None:
-        """Terms of use."""
-        return self.dataset.licence
 
     @property
     def file(self) -> str:

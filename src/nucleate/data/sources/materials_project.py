@@ -11,7 +11,7 @@ from typing import Any
 
 from nucleate.crystal.convert import unit_cell_from_pymatgen
 from nucleate.data.record import Record, Rejection, Task
-from nucleate.data.sources.dataset import Dataset, reason_of
+from nucleate.data.sources.dataset import Dataset, DatasetSource, reason_of
 from nucleate.errors import ParseError, SourceError
 
 ENTRIES_PER_TASK = 500
@@ -129,7 +129,7 @@ def _criteria(spec: str) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, repr=False)
-class MaterialsProject:
+class MaterialsProject(DatasetSource):
     """Entries of the Materials Project that meet some criteria.
 
     Attributes:
@@ -151,21 +151,6 @@ class MaterialsProject:
     def __repr__(self) -> str:
         # Written out so that the key stays out of logs and error messages.
         return f"MaterialsProject(criteria={dict(self.criteria)}, properties={self.properties})"
-
-    @property
-    def name(self) -> str:
-        """Short name of the data set."""
-        return self.dataset.name
-
-    @property
-    def units(self) -> Mapping[str, str]:
-        """Units of the properties."""
-        return self.dataset.units
-
-    @property
-    def licence(self) -> str | None:
-        """Terms of use; single entries may carry stricter ones."""
-        return self.dataset.licence
 
     def tasks(self) -> Iterator[Task]:
         """Groups of material ids; the ids alone are fetched first, which is quick even for all of them.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nucleate.data.record import Record, Rejection, Task
-from nucleate.data.sources.dataset import Dataset, reason_of
+from nucleate.data.sources.dataset import Dataset, DatasetSource, reason_of
 from nucleate.data.sources.download import DEFAULT_RETRY, RetryPolicy, check_url, get_json
 from nucleate.data.sources.optimade_providers import resolve_provider
 from nucleate.data.sources.optimade_structure import unit_cell_from_optimade
@@ -85,7 +85,7 @@ def versioned(base_url: str) -> str:
 
 
 @dataclass(frozen=True)
-class OptimadeStructures:
+class OptimadeStructures(DatasetSource):
     """The structures of one OPTIMADE database that match a filter.
 
     Attributes:
@@ -103,21 +103,6 @@ class OptimadeStructures:
     properties: tuple[str, ...] | None = None
     page_limit: int = PAGE_LIMIT
     retry: RetryPolicy = DEFAULT_RETRY
-
-    @property
-    def name(self) -> str:
-        """Short name of the data set."""
-        return self.dataset.name
-
-    @property
-    def units(self) -> Mapping[str, str]:
-        """Units known before asking; records also carry the ones the provider states."""
-        return self.dataset.units
-
-    @property
-    def licence(self) -> str | None:
-        """Terms of use as given when the source was opened."""
-        return self.dataset.licence
 
     def tasks(self) -> Iterator[Task]:
         """Pages. Where the provider pages by offset or number they are computed, else its links are followed.

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from nucleate.crystal.convert import unit_cell_from_cif
 from nucleate.crystal.unit_cell import UnitCell
 from nucleate.data.record import Record, Rejection, Task
-from nucleate.data.sources.dataset import Dataset, reason_of, unit_cell_from_arrays
+from nucleate.data.sources.dataset import Dataset, DatasetSource, reason_of, unit_cell_from_arrays
 from nucleate.data.sources.foreign_values import find_id_column
 from nucleate.errors import NucleateError, ParseError
 
@@ -28,7 +28,7 @@ _ROWS_PER_BATCH = 256
 
 
 @dataclass(frozen=True)
-class ParquetTable:
+class ParquetTable(DatasetSource):
     """A Parquet table whose rows are crystals; see ``docs/sources.md`` for the columns.
 
     Attributes:
@@ -44,21 +44,6 @@ class ParquetTable:
     id_column: str | None = None
     cif_column: str | None = None
     max_atoms: int = 1000
-
-    @property
-    def name(self) -> str:
-        """Short name of the data set."""
-        return self.dataset.name
-
-    @property
-    def units(self) -> Mapping[str, str]:
-        """Units of the columns as far as known."""
-        return self.dataset.units
-
-    @property
-    def licence(self) -> str | None:
-        """Terms of use as given when the table was opened."""
-        return self.dataset.licence
 
     def tasks(self) -> Iterator[Task]:
         """Slices of row groups, from the file's footer alone."""
