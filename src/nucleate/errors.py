@@ -37,3 +37,19 @@ class SourceError(NucleateError):
 
 class StoreError(NucleateError):
     """A store of encoded crystals is missing, incomplete, of another version, or does not match what was asked."""
+
+
+class CheckpointError(NucleateError):
+    """A file of weights is missing, damaged, of another version, or does not fit this program's tables."""
+
+
+class ConfigError(NucleateError):
+    """A configuration has an unknown key or a value that cannot be."""
+
+
+class TrainingError(NucleateError):
+    """Training cannot start or go on: no crystals, another run in the folder, losses that are not numbers."""
+
+
+class ConditionError(NucleateError):
+    """What is asked of a crystal is contradictory or impossible; the message says why."""

@@ -15,6 +15,9 @@ from nucleate.cli.data import data_app
 from nucleate.cli.demo import demo
 from nucleate.cli.encode import encode
 from nucleate.cli.errors import CommandGroup
+from nucleate.cli.feasible import feasible
+from nucleate.cli.generate import generate
+from nucleate.cli.train import train
 
 app = typer.Typer(
     name="nucleate",
@@ -48,6 +51,9 @@ def nucleate_command(
 
 app.command("demo")(demo)
 app.command("encode")(encode)
+app.command("feasible")(feasible)
+app.command("generate")(generate)
+app.command("train")(train)
 app.add_typer(data_app, name="data")
 
 

@@ -1,0 +1,241 @@
+"""``nucleate generate``: complete crystals from any part of one that is given."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from nucleate.cli.errors import error_console
+from nucleate.errors import ConditionError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from nucleate.generation.checks import GeneratedRow
+
+_MAX_SHOWN = 20
+
+
+def generate(
+    formula: Annotated[
+        str | None,
+        typer.Option(help="Reduced formula such as SrTiO3; every number of units that fits is tried."),
+    ] = None,
+    elements: Annotated[
+        str | None, typer.Option(help="Elements that must occur, such as Li,O; others may.")
+    ] = None,
+    allow: Annotated[str | None, typer.Option(help="The only elements that may occur.")] = None,
+    exclude: Annotated[str | None, typer.Option(help="Elements that may not occur, such as Pb,Hg.")] = None,
+    chemical_system: Annotated[
+        str | None, typer.Option(help="Exactly these elements, each of them, such as Li-Fe-O.")
+    ] = None,
+    num_atoms: Annotated[
+        str | None, typer.Option(metavar="LO..HI", help="Atoms per primitive cell: 4..12, or one number.")
+    ] = None,
+    space_group: Annotated[
+        str | None,
+        typer.Option(metavar="N", help="Number of the space group; several as 221,225 or 195..230."),
+    ] = None,
+    crystal_system: Annotated[
+        str | None,
+        typer.Option(help="triclinic, monoclinic, orthorhombic, tetragonal, trigonal, hexagonal or cubic."),
+    ] = None,
+    template: Annotated[
+        str | None,
+        typer.Option(
+            help="All orbits by Wyckoff letter, such as 'a b c' or 'Sr:1a Ti:1b O:3c'; needs --space-group."
+        ),
+    ] = None,
+    lattice: Annotated[
+        str | None,
+        typer.Option(
+            metavar="a,b,c,α,β,γ",
+            help="Conventional cell in Å and degrees in the standard setting; kept as it is.",
+        ),
+    ] = None,
+    neutral: Annotated[
+        bool, typer.Option("--neutral", help="Only compositions with oxidation states that sum to zero.")
+    ] = False,
+    source: Annotated[
+        str | None, typer.Option(help="Data set whose character the crystals should have, such as mp_20.")
+    ] = None,
+    n: Annotated[int, typer.Option("-n", min=1, help="Crystals wanted.")] = 8,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed, the same crystals.")] = 0,
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="Crystals sampled together and written together.")
+    ] = 256,
+    steps: Annotated[int, typer.Option(min=1, help="Passes of the geometry network per crystal.")] = 40,
+    temperature: Annotated[
+        float, typer.Option(help="Of the choice of group, positions and elements; below 1 is more typical.")
+    ] = 1.0,
+    device: Annotated[str, typer.Option(help="Where the networks run: cpu, cuda, cuda:1, mps.")] = "cpu",
+    weights: Annotated[
+        Path | None, typer.Option(help="Weights to use instead of those that come with nucleate.")
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")] = Path("out/generate"),
+) -> None:
+    """Generate crystals that have exactly what is asked for.
+
+    Whatever is not given is sampled. The folder then holds `crystals/*.cif`, `crystals.csv` and
+    `crystals.parquet` (one row per crystal, every check in it) and `run.json`. A condition that no crystal can
+    meet is refused at once, with the reason. A run that was stopped goes on when the command is repeated.
+
+    **Examples:**
+
+    - `nucleate generate --formula SrTiO3 -n 8 --seed 0 --out out/`
+
+    - `nucleate generate --chemical-system Li-Fe-O --num-atoms 4..14 --crystal-system cubic -n 20`
+
+    - `nucleate generate --space-group 221 --template "Sr:1a Ti:1b O:3c" -n 1`
+
+    - `nucleate generate --formula NaCl --lattice 5.64,5.64,5.64,90,90,90 --space-group 225`
+
+    - `nucleate generate -n 1000 --neutral --exclude Hg,Pb,Cd --out screening`
+    """
+    # These load torch; the help text does not need it.
+    from nucleate.cli.progress_bars import share_bar  # noqa: PLC0415
+    from nucleate.generation.condition import Condition  # noqa: PLC0415
+    from nucleate.generation.formula import parse_elements  # noqa: PLC0415
+    from nucleate.generation.generator import load  # noqa: PLC0415
+
+    def listed(text: str | None) -> tuple[str, ...]:
+        return () if text is None else parse_elements(text)
+
+    condition = Condition(
+        formula=formula,
+        elements=listed(elements),
+        allowed=None if allow is None else listed(allow),
+        excluded=listed(exclude),
+        chemical_system=chemical_system,
+        num_atoms=None if num_atoms is None else parse_range(num_atoms, "--num-atoms"),
+        space_groups=() if space_group is None else parse_groups(space_group),
+        crystal_system=crystal_system,
+        template=template,
+        lattice=None if lattice is None else parse_lattice(lattice),
+        neutral=neutral,
+        source=source,
+    )
+    generator = load(weights, device=parse_device(device))
+    with share_bar("generating") as progress:
+        bar = progress.add_task("generating", total=1.0, note=f"0 of {n:,} crystals")
+        result = generator.generate(
+            condition,
+            n,
+            seed,
+            batch_size=batch_size,
+            steps=steps,
+            temperature=temperature,
+            out=out,
+            on_progress=lambda p: progress.update(
+                bar, completed=p.fraction, note=f"{p.done:,} of {p.total:,} crystals"
+            ),
+        )
+    output = Console(highlight=False)
+    output.print(_table(result.rows[:_MAX_SHOWN]))
+    if len(result.rows) > _MAX_SHOWN:
+        output.print(f"... and {len(result.rows) - _MAX_SHOWN:,} more")
+    output.print(_summary(result.rows))
+    output.print(
+        f"Written to {escape(str(out))}: crystals/*.cif, crystals.csv, crystals.parquet, run.json",
+        soft_wrap=True,
+    )
+    broken = [row.id for row in result.rows if row.problem]
+    if broken:
+        error_console().print(
+            f"[yellow]Checks could not be made for {len(broken)} crystals ({', '.join(broken[:3])}); see column "
+            "problem.[/yellow]"
+        )
+
+
+def parse_range(text: str, option: str) -> tuple[int, int]:
+    """Both ends of ``4..12``, or of one number."""
+    match = re.fullmatch(r"\s*(\d+)\s*(?:\.\.\s*(\d+)\s*)?", text)
+    if match is None:
+        raise ConditionError(f"{option} takes a range such as 4..12 or one number, got {text!r}.")
+    low = int(match[1])
+    return low, int(match[2]) if match[2] else low
+
+
+def parse_groups(text: str) -> tuple[int, ...]:
+    """Space group numbers of ``225``, ``221,225`` or ``195..230``."""
+    numbers: list[int] = []
+    for part in text.split(","):
+        low, high = parse_range(part, "--space-group")
+        if high > 230 or low < 1:
+            raise ConditionError(f"Space group numbers run from 1 to 230, got {part.strip()}.")
+        numbers += range(low, high + 1)
+    return tuple(dict.fromkeys(numbers))
+
+
+def parse_lattice(text: str) -> tuple[float, float, float, float, float, float]:
+    """Six numbers: lengths in Å, angles in degrees."""
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        values = []
+    if len(values) != 6:
+        raise ConditionError(f"--lattice takes six numbers a,b,c,alpha,beta,gamma, got {text!r}.")
+    a, b, c, alpha, beta, gamma = values
+    return a, b, c, alpha, beta, gamma
+
+
+def parse_device(text: str) -> Any:
+    """A torch device that this machine has."""
+    import torch  # noqa: PLC0415  (seconds to load; the help text does not need it)
+
+    try:
+        device = torch.device(text)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ConditionError(
+            f"There is no device {text!r} here ({str(error).splitlines()[0]}); try cpu."
+        ) from error
+    return device
+
+
+def _table(rows: Sequence[GeneratedRow]) -> Table:
+    from rich.table import Table  # noqa: PLC0415  (not needed for the help text)
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("id", no_wrap=True, min_width=max((len(row.id) for row in rows), default=2))
+    for title in ("atoms", "group", "found", "g/cm³", "min Å"):
+        table.add_column(title, justify="right", no_wrap=True, min_width=len(title))
+    table.add_column("neutral", no_wrap=True, min_width=7)
+    table.add_column("orbits", overflow="ellipsis", no_wrap=True)
+    for row in rows:
+        found = "" if row.space_group is None else str(row.space_group)
+        table.add_row(
+            row.id,
+            str(row.num_atoms),
+            str(row.space_group_asked),
+            found if row.space_group == row.space_group_asked else f"[yellow]{found}[/yellow]",
+            f"{row.density:.2f}",
+            f"{row.min_distance:.2f}"
+            if row.min_distance_ratio >= 1
+            else f"[yellow]{row.min_distance:.2f}[/yellow]",
+            "yes" if row.charge_neutral else "[yellow]no[/yellow]",
+            row.wyckoff,
+        )
+    return table
+
+
+def _summary(rows: Sequence[GeneratedRow]) -> str:
+    parts = [
+        f"{len(rows):,} crystals",
+        f"{len({row.formula for row in rows}):,} formulas",
+        f"{len({row.space_group_asked for row in rows}):,} space groups",
+        f"{sum(row.min_distance_ratio >= 1 for row in rows):,} without too near atoms",
+        f"{sum(row.charge_neutral for row in rows):,} charge neutral",
+    ]
+    looked = [row for row in rows if row.space_group is not None]
+    if looked:
+        parts.append(
+            f"{sum(r.space_group == r.space_group_asked for r in looked):,} found in their own group"
+        )
+    return ", ".join(parts)

@@ -1,0 +1,146 @@
+"""One row per generated crystal: what was asked, what came, every check."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from nucleate.crystal.crystal import Crystal
+from nucleate.errors import InvalidStructureError, SymmetryError
+from nucleate.generation.formula import format_counts
+from nucleate.physics.density import check_density
+from nucleate.physics.distances import minimum_distance_matrix
+from nucleate.physics.neighbours import neighbours_within
+from nucleate.processes.template_constraints import is_neutral
+
+FOUND_SYMPREC = 1e-3
+"""Tolerance (Å) at which moyopy looks for the space group."""
+
+
+@dataclass(frozen=True)
+class GeneratedRow:
+    """One crystal. Atom counts are per primitive cell.
+
+    Attributes:
+        id: name of its CIF file.
+        index: number of its random stream.
+        formula: reduced formula.
+        composition: atoms per primitive cell.
+        num_atoms: atoms per primitive cell.
+        space_group_asked: the group it was made in, whose operations it has exactly.
+        space_group: the group moyopy finds at 1e-3 Å; higher where the geometry happens to have more symmetry;
+            None where moyopy is not installed or finds none.
+        crystal_system: of the group it was made in.
+        wyckoff: element and Wyckoff position of each orbit.
+        num_orbits: orbits.
+        num_free_coords: free coordinates.
+        prototype_key: group, template and stoichiometric pattern.
+        volume_per_atom: Å^3.
+        density: g/cm^3.
+        density_ok: whether a solid can have that density.
+        min_distance: shortest distance between two atoms, periodic images included, Å.
+        min_distance_ratio: the smallest ratio of a distance to the shortest that real crystals have between those
+            elements; below 1 two atoms are nearer than real ones.
+        charge_neutral: one element, metals only, or oxidation states that sum to zero.
+        problem: why a check could not be made, empty as a rule.
+    """
+
+    id: str
+    index: int
+    formula: str
+    composition: str
+    num_atoms: int
+    space_group_asked: int
+    space_group: int | None
+    crystal_system: str
+    wyckoff: str
+    num_orbits: int
+    num_free_coords: int
+    prototype_key: str
+    volume_per_atom: float
+    density: float
+    density_ok: bool
+    min_distance: float
+    min_distance_ratio: float
+    charge_neutral: bool
+    problem: str = ""
+
+
+def crystal_id(index: int, crystal: Crystal) -> str:
+    """Name of a generated crystal, the same in every run that makes it: ``00012-O3SrTi``."""
+    return f"{index:05d}-{crystal.formula}"
+
+
+def check_crystal(index: int, crystal: Crystal) -> GeneratedRow:
+    """The row of a crystal."""
+    problems: list[str] = []
+    nearest = ratio = math.nan
+    try:
+        nearest, ratio = shortest_distances(crystal)
+    except InvalidStructureError as error:
+        problems.append(str(error))
+    found = None
+    if importlib.util.find_spec("moyopy") is not None:
+        try:
+            found = _found_group(crystal)
+        except (SymmetryError, InvalidStructureError) as error:
+            problems.append(str(error))
+    counts = crystal.composition
+    symbols = [format_counts({int(z): 1}) for z in crystal.atomic_numbers]
+    return GeneratedRow(
+        id=crystal_id(index, crystal),
+        index=index,
+        formula=crystal.formula,
+        composition=format_counts(counts),
+        num_atoms=crystal.num_atoms_primitive,
+        space_group_asked=crystal.space_group_number,
+        space_group=found,
+        crystal_system=crystal.group.crystal_system,
+        wyckoff=" ".join(f"{s}:{p.label}" for s, p in zip(symbols, crystal.positions)),
+        num_orbits=crystal.num_orbits,
+        num_free_coords=crystal.num_free_coords,
+        prototype_key=crystal.prototype_key,
+        volume_per_atom=crystal.volume_per_atom,
+        density=crystal.density,
+        density_ok=check_density(crystal.density).ok,
+        min_distance=nearest,
+        min_distance_ratio=ratio,
+        charge_neutral=is_neutral(tuple(counts.items())),
+        problem="; ".join(problems),
+    )
+
+
+def check_crystals(indices: Sequence[int], crystals: Sequence[Crystal]) -> list[GeneratedRow]:
+    """The rows of crystals, in order."""
+    return [check_crystal(i, c) for i, c in zip(indices, crystals)]
+
+
+def shortest_distances(crystal: Crystal) -> tuple[float, float]:
+    """(shortest distance in Å, smallest ratio of a distance to the least that real crystals have for its elements).
+
+    Raises:
+        InvalidStructureError: the cell is collapsed beyond searching.
+    """
+    cell = crystal.unit_cell("primitive")
+    minimum = minimum_distance_matrix()
+    present = np.unique(cell.atomic_numbers)
+    # far enough for every pair that could have the smallest ratio, and for one neighbour at least
+    radius = max(1.2 * crystal.volume_per_atom ** (1 / 3), float(minimum[np.ix_(present, present)].max()))
+    while True:
+        pairs = neighbours_within(cell.lattice, cell.frac_coords, radius=radius)
+        if len(pairs):
+            z = cell.atomic_numbers
+            ratios = pairs.distances / minimum[z[pairs.first], z[pairs.second]]
+            return float(pairs.distances.min()), float(ratios.min())
+        radius *= 1.5
+
+
+def _found_group(crystal: Crystal) -> int:
+    # Sampling needs no symmetry search; this check is made where moyopy is installed.
+    from nucleate.crystal.encoding import analyse  # noqa: PLC0415
+
+    return analyse(crystal.unit_cell("primitive"), symprec=FOUND_SYMPREC).number

@@ -1,0 +1,323 @@
+"""What is given of the crystals wanted, checked at once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from nucleate.crystal.lattice_parameters import lattice_from_parameters
+from nucleate.crystal.space_group import space_group
+from nucleate.crystal.tables import NUM_GROUPS, group_names
+from nucleate.errors import ConditionError, InvalidStructureError
+from nucleate.generation.formula import format_counts, parse_element, parse_elements, parse_formula
+from nucleate.physics.volume import volume_per_atom
+from nucleate.processes.template_constraints import MAX_ATOMS, TemplateConstraint, template_constraint
+from nucleate.processes.template_lookahead import Lookahead
+from nucleate.processes.template_process import impossible_reason
+from nucleate.shapes import Float
+
+MAX_UNITS = 32
+"""Most formula units per primitive cell that are considered."""
+
+LATTICE_STRAIN = 1e-3
+"""How far a given cell may be from the shape its group asks for (largest principal strain)."""
+
+VOLUME_FACTOR = 1.6
+"""How far (as a factor) the volume per atom of a given cell may be from what its composition takes up."""
+
+MIN_VOLUME_PER_ATOM, MAX_VOLUME_PER_ATOM = 3.0, 80.0
+"""Å^3; how many atoms a given cell can hold where the composition is open."""
+
+_ORBIT = re.compile(r"(?:(?P<element>[A-Z][a-z]?):)?(?P<multiplicity>\d+)?(?P<letter>[a-zA-Z])")
+
+
+@dataclass(frozen=True)
+class Condition:
+    """Any part of a crystal that is given; the rest is sampled. Atom counts are per primitive cell.
+
+    Attributes:
+        formula: reduced formula; every number of formula units that fits is considered.
+        elements: elements that must occur; others may.
+        allowed: the only elements that may occur.
+        excluded: elements that may not occur.
+        chemical_system: ``Li-Fe-O``: exactly these elements, each of them.
+        num_atoms: (fewest, most) atoms.
+        space_groups: numbers of the groups it may have.
+        crystal_system: triclinic, monoclinic, orthorhombic, tetragonal, trigonal, hexagonal or cubic.
+        template: all orbits by Wyckoff letter, such as ``a b c`` or ``Sr:1a Ti:1b O:3c``; needs one space group.
+        lattice: conventional cell a, b, c in Å and alpha, beta, gamma in degrees, in the standard setting.
+        neutral: only compositions that can be charge neutral.
+        source: data set whose character the crystals should have; by default all of them.
+
+    Raises:
+        ConditionError: the parts contradict each other or nothing can be as asked, and why.
+    """
+
+    formula: str | None = None
+    elements: tuple[str, ...] = ()
+    allowed: tuple[str, ...] | None = None
+    excluded: tuple[str, ...] = ()
+    chemical_system: str | None = None
+    num_atoms: tuple[int, int] | None = None
+    space_groups: tuple[int, ...] = ()
+    crystal_system: str | None = None
+    template: str | None = None
+    lattice: tuple[float, float, float, float, float, float] | None = None
+    neutral: bool = False
+    source: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.formula is not None and self.chemical_system is not None:
+            raise ConditionError("A formula says its chemical system already: give one of the two.")
+        if self.allowed is not None and self.chemical_system is not None:
+            raise ConditionError(
+                "A chemical system says which elements are allowed already: give one of the two."
+            )
+        if self.num_atoms is not None and not 1 <= self.num_atoms[0] <= self.num_atoms[1]:
+            raise ConditionError(
+                f"The range of atoms per primitive cell, {self.num_atoms[0]} to {self.num_atoms[1]}, is empty."
+            )
+        if not self._possible_groups():
+            raise ConditionError(self._no_group_fits())
+        # The first constraint that can be met is enough here; generation asks for all of them.
+        constraints = self._constraints()
+        if not any(Lookahead(constraint).groups().any() for constraint in constraints):
+            raise ConditionError(self._nothing_possible(constraints))
+
+    # ---- what is given, as numbers -----------------------------------------------------------------------------
+
+    @cached_property
+    def formula_counts(self) -> dict[int, int] | None:
+        """Atoms of each element of a formula unit."""
+        return None if self.formula is None else parse_formula(self.formula)
+
+    @cached_property
+    def orbits(self) -> tuple[tuple[int, int | None], ...]:
+        """(Wyckoff index, atomic number or None) of each orbit of the template."""
+        if self.template is None:
+            return ()
+        if len(self.space_groups) != 1:
+            raise ConditionError(
+                f"A template names Wyckoff letters of one space group, got {len(self.space_groups)} groups: "
+                "add the space group."
+            )
+        return parse_template(self.template, self.space_groups[0])
+
+    @cached_property
+    def cell(self) -> Float[np.ndarray, "3 3"] | None:
+        """The given conventional cell, rows in Å."""
+        if self.lattice is None:
+            return None
+        try:
+            return lattice_from_parameters(self.lattice, name="the lattice")
+        except InvalidStructureError as error:
+            raise ConditionError(str(error)) from error
+
+    def lattice_params(self, number: int, *, num_atoms: int) -> Float[np.ndarray, "k"] | None:
+        """Free lattice parameters of the given cell in a group, with the atoms of the conventional cell."""
+        if self.cell is None:
+            return None
+        return space_group(number).lattice_subspace.fit(self.cell, num_atoms=num_atoms).params
+
+    @cached_property
+    def constraints(self) -> tuple[TemplateConstraint, ...]:
+        """What can be met: one per number of formula units, or a single one."""
+        return tuple(c for c in self._constraints() if Lookahead(c).groups().any())
+
+    def to_dict(self) -> dict[str, Any]:
+        """The parts that are given, as JSON takes them."""
+        given = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in given.items()
+            if value not in (None, (), False)
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Condition:
+        """The condition that ``to_dict`` wrote."""
+        return cls(
+            **{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+        )
+
+    # ---- how it is asked ---------------------------------------------------------------------------------------
+
+    def _possible_groups(self) -> frozenset[int]:
+        asked = frozenset(self.space_groups) or frozenset(range(1, NUM_GROUPS + 1))
+        if bad := sorted(g for g in asked if not 1 <= g <= NUM_GROUPS):
+            raise ConditionError(f"Space group numbers run from 1 to {NUM_GROUPS}, got {bad[0]}.")
+        if self.cell is None:
+            return asked
+        fitting = {system: self._strain(system) <= LATTICE_STRAIN for system in _example_groups()}
+        return frozenset(g for g in asked if fitting[group_names()[g - 1]["lattice_system"]])
+
+    def _strain(self, lattice_system: str) -> float:
+        assert self.cell is not None
+        subspace = space_group(_example_groups()[lattice_system]).lattice_subspace
+        return subspace.fit(self.cell, num_atoms=1).strain
+
+    def _no_group_fits(self) -> str:
+        assert self.lattice is not None
+        number = self.space_groups[0]
+        system = group_names()[number - 1]["lattice_system"]
+        cell = ", ".join(f"{x:g}" for x in self.lattice)
+        return (
+            f"The cell {cell} is no {system} cell in the standard setting (strain {self._strain(system):.2g}, at most "
+            f"{LATTICE_STRAIN:g}), as space group {number} needs it; give another cell or another group."
+        )
+
+    def _constraints(self) -> list[TemplateConstraint]:
+        """One constraint per number of formula units, or a single one; contradictions are refused here."""
+        low, high = self._atom_range()
+        common: dict[str, Any] = {
+            "space_groups": self._possible_groups(),
+            "crystal_system": self.crystal_system,
+            "required": frozenset(map(parse_element, self.elements)),
+            "excluded": frozenset(map(parse_element, self.excluded)),
+            "allowed": None if self.allowed is None else frozenset(map(parse_element, self.allowed)),
+            "neutral": self.neutral,
+            "orbits": self.orbits,
+            "complete": self.template is not None,
+        }
+        if self.chemical_system is not None:
+            system = frozenset(map(parse_element, parse_elements(self.chemical_system)))
+            if extra := sorted(common["required"] - system):
+                raise ConditionError(
+                    f"{format_counts(dict.fromkeys(extra, 1))} is not in {self.chemical_system}."
+                )
+            common |= {"required": system, "allowed": system}
+        if self.formula_counts is None:
+            return [template_constraint(**common, min_atoms=low, max_atoms=high)]
+        self._check_formula(common)
+        per_unit = sum(self.formula_counts.values())
+        units = range(max(1, -(-low // per_unit)), max(1, min(high // per_unit, MAX_UNITS)) + 1)
+        if self.num_atoms is not None:
+            units = range(-(-low // per_unit), min(high // per_unit, MAX_UNITS) + 1)
+        if not units:
+            raise ConditionError(
+                f"No number of {self.formula} units ({per_unit} atoms each, at most {MAX_UNITS}) gives {low} to {high} "
+                "atoms per primitive cell."
+            )
+        groups = {k: self._groups_with_room(k * per_unit) for k in units}
+        if not any(groups.values()):
+            raise ConditionError(self._no_room(units, per_unit))
+        return [
+            template_constraint(
+                **{**common, "space_groups": groups[k]},
+                composition={z: n * k for z, n in self.formula_counts.items()},
+                max_atoms=max(MAX_ATOMS, per_unit * k),
+            )
+            for k in units
+            if groups[k]
+        ]
+
+    def _nothing_possible(self, constraints: list[TemplateConstraint]) -> str:
+        if self.formula is None:
+            return impossible_reason(constraints[0])
+        sizes = [c.max_atoms for c in constraints]
+        cells = str(sizes[0]) if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
+        groups = sorted(self._possible_groups())
+        where = f"Space group {groups[0]}" if len(groups) == 1 else f"None of {len(groups)} space groups"
+        verb = "has no template" if len(groups) == 1 else "has a template"
+        reason = f"{where} {verb} that holds {self.formula} with {cells} atoms per primitive cell"
+        reason += " and the orbits given" if self.template is not None else ""
+        reason += " without necessarily having a higher group"
+        if self.num_atoms is None or self.template is not None:
+            return (
+                f"{reason}; ask for another group (`nucleate feasible --formula {self.formula}` lists them)."
+            )
+        try:
+            others = [c.max_atoms for c in replace(self, num_atoms=None).constraints]
+        except ConditionError:
+            return f"{reason}, nor with other numbers of atoms; ask for another group."
+        return f"{reason}; it fits with {', '.join(map(str, others))}."
+
+    def _check_formula(self, common: Mapping[str, Any]) -> None:
+        present = set(self.formula_counts or ())
+        for z in sorted(common["excluded"] & present):
+            raise ConditionError(
+                f"{format_counts({z: 1})} is part of {self.formula} and at the same time excluded."
+            )
+        if common["allowed"] is not None and (extra := sorted(present - common["allowed"])):
+            raise ConditionError(
+                f"{self.formula} holds {format_counts(dict.fromkeys(extra, 1))}, not among the allowed elements."
+            )
+
+    def _atom_range(self) -> tuple[int, int]:
+        """Atoms per primitive cell that are asked for, or that a given cell has room for."""
+        low, high = self.num_atoms or (1, MAX_ATOMS)
+        if self.cell is not None and self.formula is None:
+            volumes = [self._primitive_volume(g) for g in self._possible_groups()]
+            fewest = max(1, int(np.ceil(min(volumes) / MAX_VOLUME_PER_ATOM)))
+            most = int(max(volumes) / MIN_VOLUME_PER_ATOM)
+            if max(low, fewest) > min(high, most):
+                raise ConditionError(
+                    f"The cell has room for {fewest} to {most} atoms per primitive cell, asked are {low} to {high}."
+                )
+            low, high = max(low, fewest), min(high, most)
+        return low, high
+
+    def _primitive_volume(self, number: int) -> float:
+        assert self.cell is not None
+        return abs(float(np.linalg.det(self.cell))) / space_group(number).num_centrings
+
+    def _groups_with_room(self, num_atoms: int) -> frozenset[int]:
+        """Groups in which the given cell gives so many atoms a believable volume; all where no cell is given."""
+        groups = self._possible_groups()
+        if self.cell is None:
+            return groups
+        assert self.formula_counts is not None
+        expected = volume_per_atom(self.formula_counts).mean * num_atoms
+        factor = {g: self._primitive_volume(g) / expected for g in groups}
+        return frozenset(g for g in groups if 1 / VOLUME_FACTOR < factor[g] < VOLUME_FACTOR)
+
+    def _no_room(self, units: range, per_unit: int) -> str:
+        assert self.formula_counts is not None
+        volumes = sorted({self._primitive_volume(g) for g in self._possible_groups()})
+        sizes = f"{volumes[0]:.0f} to {volumes[-1]:.0f}" if len(volumes) > 1 else f"{volumes[0]:.0f}"
+        each = volume_per_atom(self.formula_counts).mean * per_unit
+        return (
+            f"The primitive cell has {sizes} Å³, and {self.formula} takes up about {each:.0f} Å³ per formula unit: no "
+            f"number of units from {units.start} to {units.stop - 1} fits within a factor {VOLUME_FACTOR:g}."
+        )
+
+
+def parse_template(text: str, number: int) -> tuple[tuple[int, int | None], ...]:
+    """(Wyckoff index, atomic number or None) of orbits written as ``a b c`` or ``Sr:1a Ti:1b O:3c``.
+
+    Raises:
+        ConditionError: not a template, or not one of this space group.
+    """
+    group = space_group(number)
+    orbits: list[tuple[int, int | None]] = []
+    for word in re.split(r"[\s,]+", text.strip()):
+        match = _ORBIT.fullmatch(word)
+        if match is None:
+            raise ConditionError(f"{word!r} is no orbit; write a Wyckoff letter such as a, 4a or Na:4a.")
+        letter = match["letter"]
+        if letter not in group.letters:
+            raise ConditionError(
+                f"Space group {number} ({group.symbol}) has Wyckoff letters {group.letters[0]} to "
+                f"{group.letters[-1]}, got {letter!r}."
+            )
+        index = group.letters.index(letter)
+        multiplicity = group.wyckoff_positions[index].multiplicity
+        if match["multiplicity"] is not None and int(match["multiplicity"]) != multiplicity:
+            raise ConditionError(
+                f"Position {letter} of space group {number} ({group.symbol}) is {multiplicity}{letter}, got {word!r}."
+            )
+        element = match["element"]
+        orbits.append((index, None if element is None else parse_element(element)))
+    return tuple(orbits)
+
+
+def _example_groups() -> dict[str, int]:
+    """A group of each lattice system."""
+    return {
+        entry["lattice_system"]: number for number, entry in reversed(list(enumerate(group_names(), start=1)))
+    }

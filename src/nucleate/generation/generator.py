@@ -1,0 +1,312 @@
+"""``load(path).generate(condition, n, seed)``: crystals that meet a condition, checked, and written if asked."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import nucleate
+from nucleate.crystal.crystal import Crystal
+from nucleate.crystal.lattice_torch import MAX_LATTICE_PARAMS
+from nucleate.errors import CheckpointError, ConditionError
+from nucleate.generation.checks import GeneratedRow, check_crystals
+from nucleate.generation.condition import Condition
+from nucleate.generation.geometry_sampling import passes_by_size, sample_geometry, template_batch
+from nucleate.generation.result_folder import ResultFolder
+from nucleate.generation.template_sampling import draw_templates
+from nucleate.models.checkpoint import Checkpoint, load_checkpoint
+from nucleate.processes.geometry_flow import GeometryFlow, GeometryNoise
+from nucleate.processes.template_process import SampledTemplate
+
+BATCH_SIZE = 256
+STEPS = 40
+
+
+@dataclass(frozen=True)
+class GenerationProgress:
+    """Where a generation is: crystals finished, crystals asked for, and the share of all work done."""
+
+    done: int
+    total: int
+    fraction: float
+
+
+@dataclass(frozen=True, eq=False)
+class Generation:
+    """Generated crystals with their checks, in the order of their random streams.
+
+    Attributes:
+        crystals: the crystals.
+        rows: one row per crystal, as in ``crystals.csv``.
+    """
+
+    crystals: tuple[Crystal, ...]
+    rows: tuple[GeneratedRow, ...]
+
+    def __len__(self) -> int:
+        return len(self.crystals)
+
+    def __iter__(self) -> Iterator[Crystal]:
+        """The crystals, in order."""
+        return iter(self.crystals)
+
+    def __getitem__(self, index: int) -> Crystal:
+        """One of the crystals."""
+        return self.crystals[index]
+
+
+class Generator:
+    """The networks of a checkpoint, ready to sample.
+
+    Args:
+        checkpoint: with a geometry and a template network.
+        device: where they run.
+        name: what the weights are called in ``run.json``.
+        digest: hash of the file of weights.
+
+    Raises:
+        CheckpointError: a network is missing.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        *,
+        device: torch.device | str = "cpu",
+        name: str = "",
+        digest: str = "",
+    ) -> None:
+        missing = [part for part in ("geometry", "template") if getattr(checkpoint, part) is None]
+        if missing:
+            raise CheckpointError(
+                f"The weights {name or 'given'} hold no {' and no '.join(missing)} network: train both parts "
+                "(`nucleate train DIR --part both`), or add one with --init"
+            )
+        assert checkpoint.geometry is not None
+        assert checkpoint.template is not None
+        assert checkpoint.lattice_mean is not None
+        assert checkpoint.lattice_std is not None
+        self.device = torch.device(device)
+        self.geometry = checkpoint.geometry.to(self.device).eval()
+        self.template = checkpoint.template.to(self.device).eval()
+        self.flow = GeometryFlow(
+            checkpoint.lattice_mean.to(self.device), checkpoint.lattice_std.to(self.device)
+        )
+        self.sources, self.history = checkpoint.sources, checkpoint.history
+        self.name, self.digest = name, digest
+
+    def generate(
+        self,
+        condition: Condition | None = None,
+        n: int = 1,
+        seed: int = 0,
+        *,
+        batch_size: int = BATCH_SIZE,
+        steps: int = STEPS,
+        temperature: float = 1.0,
+        out: str | os.PathLike[str] | None = None,
+        on_progress: Callable[[GenerationProgress], None] | None = None,
+    ) -> Generation:
+        """``n`` crystals that meet the condition, every one from its own random stream.
+
+        The same seed gives bitwise the same crystals at the same batch size; at another batch size (or another n)
+        the same formulas, groups and templates, with coordinates within 1e-3 Å.
+
+        Args:
+            condition: what is given; nothing by default.
+            n: crystals wanted.
+            seed: crystal i comes from stream (seed, i).
+            batch_size: crystals sampled together, and how often results are written.
+            steps: passes of the geometry network.
+            temperature: of the template's choices; below 1 is more typical.
+            out: folder for CIFs, tables and ``run.json``; a run that was stopped there goes on.
+            on_progress: told while sampling.
+
+        Raises:
+            ConditionError: the condition or n cannot be met.
+            NucleateError: ``out`` holds something else.
+            KeyboardInterrupt: Ctrl-C; with ``out`` everything finished is kept.
+        """
+        condition = condition or Condition()
+        for name, value in (("n", n), ("batch_size", batch_size), ("steps", steps)):
+            if value < 1:
+                raise ConditionError(f"{name} must be at least 1, got {value}")
+        if not temperature > 0:
+            raise ConditionError(f"temperature must be greater than 0, got {temperature}")
+        source = self._source_token(condition)
+        asked = {
+            "condition": condition.to_dict(),
+            "seed": seed,
+            "batch_size": batch_size,
+            "steps": steps,
+            "temperature": temperature,
+            "weights": {"name": self.name, "hash": self.digest},
+        }
+        folder = None if out is None else ResultFolder(out)
+        rows, crystals = folder.begin(asked) if folder is not None else ([], [])
+        began, num_before = time.monotonic(), len(rows)
+        have = {row.index for row in rows}
+        try:
+            for block in range(0, n, batch_size):
+                indices = [i for i in range(block, min(block + batch_size, n)) if i not in have]
+                if not indices:
+                    continue
+                report = _progress(on_progress, len(have), len(indices), n)
+                made = self._block(condition, indices, seed, steps, temperature, source, report)
+                checked = check_crystals(indices, made)
+                pairs = sorted([*zip(rows, crystals), *zip(checked, made)], key=lambda pair: pair[0].index)
+                rows, crystals = [row for row, _ in pairs], [crystal for _, crystal in pairs]
+                have |= set(indices)
+                if folder is not None:
+                    folder.add(list(zip(checked, made)), rows, crystals)
+                report(1.0)
+        except KeyboardInterrupt as interrupt:
+            if folder is None:
+                raise
+            raise KeyboardInterrupt(
+                f"{len(rows)} of {n} crystals are kept in {folder.path}: repeat the command to go on."
+            ) from interrupt
+        finally:
+            if folder is not None:
+                folder.write_run(self._run(asked, rows, n, num_before, time.monotonic() - began))
+        wanted = [(row, crystal) for row, crystal in zip(rows, crystals) if row.index < n]
+        return Generation(tuple(crystal for _, crystal in wanted), tuple(row for row, _ in wanted))
+
+    def _block(
+        self,
+        condition: Condition,
+        indices: list[int],
+        seed: int,
+        steps: int,
+        temperature: float,
+        source: int,
+        report: Callable[[float], None],
+    ) -> list[Crystal]:
+        """The crystals of some random streams."""
+        streams = [np.random.default_rng([seed, i]) for i in indices]
+        templates = draw_templates(self.template, condition, streams, source=source, temperature=temperature)
+        report(0.2)
+        noises = [torch.Generator().manual_seed(int(s.integers(2**63))) for s in streams]
+        whole = template_batch(templates)
+        passes = passes_by_size(whole, radius=self.geometry.config.radius)
+        made: dict[int, Crystal] = {}
+        total, done = len(passes) * steps, 0
+
+        def on_step() -> None:
+            nonlocal done
+            done += 1
+            report(0.2 + 0.8 * done / total)
+
+        for chosen in passes:
+            batch = whole[torch.tensor(chosen)].to(self.device)
+            noise = GeometryNoise.draw_by_crystal(batch, [noises[i] for i in chosen])
+            given = _given_lattices(condition, [templates[i] for i in chosen])
+            sampled = sample_geometry(
+                self.geometry,
+                self.flow,
+                batch,
+                noise,
+                source=source,
+                steps=steps,
+                lattice_params=None if given is None else given.to(batch.lattice_params),
+                on_step=on_step,
+            )
+            exact = sampled.to("cpu", torch.float64)
+            if given is not None:
+                exact = exact.replace(lattice_params=given)
+            made |= dict(zip(chosen, exact.to_crystals()))
+        return [made[i] for i in range(len(indices))]
+
+    def _source_token(self, condition: Condition) -> int:
+        if condition.source is None:
+            return 0
+        if condition.source not in self.sources:
+            raise ConditionError(
+                f"The weights know no data source {condition.source!r}; they know {', '.join(self.sources) or 'none'}."
+            )
+        return self.sources.index(condition.source) + 1
+
+    def _run(
+        self, asked: dict[str, Any], rows: list[GeneratedRow], n: int, num_before: int, seconds: float
+    ) -> dict[str, Any]:
+        return {
+            "asked": asked,
+            "num_asked": n,
+            "num_crystals": len(rows),
+            "num_from_earlier_runs": num_before,
+            "seconds": round(seconds, 3),
+            "device": str(self.device),
+            "weights": {"data_hash": self.history.data_hash, "attribution": list(self.history.attribution)},
+            "versions": {
+                "nucleate": nucleate.__version__,
+                "python": platform.python_version(),
+                "torch": torch.__version__,
+                "numpy": np.__version__,
+            },
+        }
+
+
+def load(path: str | os.PathLike[str] | None = None, *, device: torch.device | str = "cpu") -> Generator:
+    """A generator with the weights of a file, or with those that come with the package.
+
+    Raises:
+        CheckpointError: there are no weights, or they do not fit.
+    """
+    weights = Path(path) if path is not None else default_weights()
+    try:
+        digest = hashlib.blake2b(weights.read_bytes(), digest_size=16).hexdigest()
+    except OSError:
+        digest = ""  # load_checkpoint says what is wrong with the file
+    return Generator(load_checkpoint(weights, device=device), device=device, name=weights.name, digest=digest)
+
+
+def default_weights() -> Path:
+    """The file of weights that comes with the package.
+
+    Raises:
+        CheckpointError: none comes with it.
+    """
+    folder = files("nucleate").joinpath("weights")
+    found = sorted(p for p in Path(str(folder)).glob("*.safetensors"))
+    if not found:
+        raise CheckpointError(
+            "No weights come with this nucleate: name a file with --weights, or train your own with "
+            "`nucleate train DIR --out run` and use run/weights.safetensors"
+        )
+    return found[-1]
+
+
+def _progress(
+    on_progress: Callable[[GenerationProgress], None] | None, done: int, size: int, total: int
+) -> Callable[[float], None]:
+    """What turns the share of a block that is done into the share of the whole."""
+
+    def report(share: float) -> None:
+        if on_progress is not None:
+            finished = done + (size if share >= 1 else 0)
+            on_progress(GenerationProgress(finished, total, min(1.0, (done + share * size) / total)))
+
+    return report
+
+
+def _given_lattices(condition: Condition, templates: list[SampledTemplate]) -> torch.Tensor | None:
+    """Padded lattice parameters of the given cell for each template, in float64."""
+    if condition.cell is None:
+        return None
+    batch = template_batch(templates)
+    rows = torch.zeros(len(templates), MAX_LATTICE_PARAMS, dtype=torch.float64)
+    for row, number, num_atoms in zip(rows, batch.space_group_number.tolist(), batch.num_atoms.tolist()):
+        params = condition.lattice_params(number, num_atoms=num_atoms)
+        assert params is not None
+        row[: len(params)] = torch.as_tensor(params)
+    return rows

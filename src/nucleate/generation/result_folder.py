@@ -1,0 +1,155 @@
+"""The folder a generation leaves: CIFs, one table in two formats, and what was asked."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import io
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from nucleate.crystal.crystal import Crystal
+from nucleate.errors import NucleateError
+from nucleate.generation.checks import GeneratedRow
+
+_SCHEMA = pa.schema(
+    {
+        "id": pa.string(),
+        "index": pa.int64(),
+        "formula": pa.string(),
+        "composition": pa.string(),
+        "num_atoms": pa.int32(),
+        "space_group_asked": pa.int16(),
+        "space_group": pa.int16(),
+        "crystal_system": pa.string(),
+        "wyckoff": pa.string(),
+        "num_orbits": pa.int32(),
+        "num_free_coords": pa.int32(),
+        "prototype_key": pa.string(),
+        "volume_per_atom": pa.float64(),
+        "density": pa.float64(),
+        "density_ok": pa.bool_(),
+        "min_distance": pa.float64(),
+        "min_distance_ratio": pa.float64(),
+        "charge_neutral": pa.bool_(),
+        "problem": pa.string(),
+        # the crystal itself, to the last bit
+        "wyckoff_indices": pa.list_(pa.uint8()),
+        "atomic_numbers": pa.list_(pa.uint8()),
+        "free_coords": pa.list_(pa.float64()),
+        "lattice_params": pa.list_(pa.float64()),
+    }
+)
+_ROW_FIELDS = tuple(f.name for f in fields(GeneratedRow))
+
+
+class ResultFolder:
+    """``crystals/*.cif``, ``crystals.parquet``, ``crystals.csv`` and ``run.json``; every file is complete or absent.
+
+    The Parquet table holds the crystals to the last bit and is what a run that goes on reads; it is written after
+    the CIFs it lists.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+
+    def begin(self, asked: Mapping[str, Any]) -> tuple[list[GeneratedRow], list[Crystal]]:
+        """What an earlier run with the same settings has made; nothing in a new folder.
+
+        Raises:
+            NucleateError: the folder holds something else, or a run with other settings.
+        """
+        (self.path / "crystals").mkdir(parents=True, exist_ok=True)
+        run = self.path / "run.json"
+        if not run.exists():
+            strangers = sorted(p.name for p in self.path.iterdir() if p.name != "crystals")
+            if strangers or any((self.path / "crystals").iterdir()):
+                raise NucleateError(
+                    f"{self.path} is not empty and holds no generation ({', '.join(strangers[:5]) or 'crystals'}): "
+                    "name a new folder with --out"
+                )
+            self.write_run({"asked": dict(asked)})
+            return [], []
+        try:
+            found = json.loads(run.read_text(encoding="utf-8"))["asked"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise NucleateError(f"{run} is not one of nucleate's: name a new folder with --out") from error
+        differing = [
+            f"{name} {found.get(name)!r} there, {asked.get(name)!r} asked"
+            for name in sorted({*found, *asked})
+            if found.get(name) != json.loads(json.dumps(asked.get(name)))
+        ]
+        if differing:
+            raise NucleateError(
+                f"{self.path} holds a run with other settings ({'; '.join(differing)}): name another folder with --out"
+            )
+        table = self.path / "crystals.parquet"
+        return _read(table) if table.exists() else ([], [])
+
+    def add(
+        self,
+        new: Sequence[tuple[GeneratedRow, Crystal]],
+        rows: Sequence[GeneratedRow],
+        crystals: Sequence[Crystal],
+    ) -> None:
+        """Write the CIFs of new crystals, then the tables of all of them."""
+        # CIF symbols come from gemmi; where only sampling is installed the Parquet table holds the crystals.
+        if importlib.util.find_spec("gemmi") is not None:
+            for row, crystal in new:
+                write_bytes(self.path / "crystals" / f"{row.id}.cif", crystal.to_cif(row.id).encode())
+        buffer = io.BytesIO()
+        pq.write_table(_table(rows, crystals), buffer, compression="zstd")
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, fieldnames=_ROW_FIELDS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(asdict(row) for row in rows)
+        write_bytes(self.path / "crystals.csv", text.getvalue().encode())
+        write_bytes(self.path / "crystals.parquet", buffer.getvalue())
+
+    def write_run(self, content: Mapping[str, Any]) -> None:
+        """Write ``run.json``."""
+        text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
+        write_bytes(self.path / "run.json", (text + "\n").encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file so that it appears complete or not at all."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        part.write_bytes(content)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _table(rows: Sequence[GeneratedRow], crystals: Sequence[Crystal]) -> pa.Table:
+    columns: dict[str, list[Any]] = {name: [getattr(row, name) for row in rows] for name in _ROW_FIELDS}
+    columns["wyckoff_indices"] = [c.wyckoff_indices.astype(np.uint8) for c in crystals]
+    columns["atomic_numbers"] = [c.atomic_numbers.astype(np.uint8) for c in crystals]
+    columns["free_coords"] = [c.free_coords.ravel() for c in crystals]
+    columns["lattice_params"] = [c.lattice_params for c in crystals]
+    return pa.table([pa.array(columns[f.name], type=f.type) for f in _SCHEMA], schema=_SCHEMA)
+
+
+def _read(path: Path) -> tuple[list[GeneratedRow], list[Crystal]]:
+    rows, crystals = [], []
+    for values in pq.read_table(path).to_pylist():
+        rows.append(GeneratedRow(**{name: values[name] for name in _ROW_FIELDS}))
+        crystals.append(
+            Crystal(
+                values["space_group_asked"],
+                np.array(values["lattice_params"]),
+                np.array(values["wyckoff_indices"], dtype=np.int64),
+                np.array(values["atomic_numbers"], dtype=np.int64),
+                np.array(values["free_coords"]).reshape(-1, 3),
+            )
+        )
+    return rows, crystals

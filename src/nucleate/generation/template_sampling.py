@@ -1,0 +1,165 @@
+"""Templates that meet a condition: number of formula units, group, positions and elements, by the template network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nucleate.generation.condition import Condition
+from nucleate.models.template_transformer import TemplateBatch, TemplateStates, TemplateTransformer
+from nucleate.processes.template_constraints import TemplateConstraint
+from nucleate.processes.template_process import SampledTemplate, TemplateState, sample_templates
+from nucleate.shapes import Float, Int
+
+
+@dataclass(frozen=True, eq=False)
+class _Target:
+    """What the network is told of the composition asked for."""
+
+    elements: tuple[int, ...]
+    counts: tuple[int, ...]
+    closed: bool
+    total: int
+
+
+class TemplateModel:
+    """The template network as ``sample_templates`` asks it: log odds of the next choice of unfinished templates.
+
+    Args:
+        network: in evaluation mode.
+        constraints: what is asked of each crystal.
+        source: data source token of all.
+    """
+
+    def __init__(
+        self, network: TemplateTransformer, constraints: Sequence[TemplateConstraint], *, source: int
+    ) -> None:
+        self.network = network
+        self.device = network.element_table.device
+        self.asked = _asked([_target(c) for c in constraints], source)
+        self._states: TemplateStates | None = None
+        self._batch: TemplateBatch | None = None
+        self._row_of: dict[int, int] = {}
+
+    def _batch_of(self, state: TemplateState) -> TemplateBatch:
+        rows, asked = state.crystals, self.asked
+        return TemplateBatch(
+            state.space_group_number,
+            asked.source[rows],
+            asked.target_elements[rows],
+            asked.target_counts[rows],
+            asked.elements_closed[rows],
+            asked.total_atoms[rows],
+            state.positions,
+            state.elements,
+        ).to(self.device)
+
+    @torch.no_grad()
+    def group_logits(self, state: TemplateState) -> Float[Tensor, "n 230"]:
+        """Log odds of each space group."""
+        return self.network.group_logits(self._batch_of(state)).float().cpu()
+
+    @torch.no_grad()
+    def position_logits(self, state: TemplateState) -> Float[Tensor, "n choices"]:
+        """Log odds of the end (column 0) and of each Wyckoff position (column 1 + index)."""
+        batch = self._batch_of(state)
+        states = self.network(batch, batch.num_orbits[:, None])
+        self._states, self._batch = states, batch
+        self._row_of = {crystal: row for row, crystal in enumerate(state.crystals.tolist())}
+        return self.network.position_logits(states, batch.space_group_number)[:, 0].float().cpu()
+
+    @torch.no_grad()
+    def element_logits(
+        self, state: TemplateState, positions: Int[Tensor, "n"]
+    ) -> Float[Tensor, "n elements"]:
+        """Log odds of each element on the given positions, for rows of the last ``position_logits``."""
+        assert self._states is not None
+        assert self._batch is not None
+        rows = torch.tensor([self._row_of[c] for c in state.crystals.tolist()], device=self.device)
+        logits = self.network.element_logits(
+            self._states,
+            self._batch,
+            crystals=rows,
+            steps=torch.zeros_like(rows),
+            positions=positions.to(self.device),
+        )
+        return logits.float().cpu()
+
+
+def draw_templates(
+    network: TemplateTransformer,
+    condition: Condition,
+    generators: Sequence[np.random.Generator],
+    *,
+    source: int = 0,
+    temperature: float = 1.0,
+) -> list[SampledTemplate]:
+    """One template per random stream, each exactly as the condition asks.
+
+    The number of formula units is drawn first, from the network's probabilities over those that some group can
+    hold; then the group, then orbits one by one (``sample_templates``).
+    """
+    chosen = _draw_constraints(network, condition, generators, source=source, temperature=temperature)
+    model = TemplateModel(network, chosen, source=source)
+    return sample_templates(model, chosen, generators, temperature=temperature)
+
+
+@torch.no_grad()
+def _draw_constraints(
+    network: TemplateTransformer,
+    condition: Condition,
+    generators: Sequence[np.random.Generator],
+    *,
+    source: int,
+    temperature: float,
+) -> list[TemplateConstraint]:
+    """The constraint of each crystal: formulas leave the number of units open."""
+    constraints = condition.constraints
+    if len(constraints) == 1:
+        return [constraints[0]] * len(generators)
+    formula = condition.formula_counts
+    assert formula is not None
+    units = [sum(n for _, n in c.counts or ()) // sum(formula.values()) for c in constraints]
+    # what the network was trained to read is one formula unit, its total left open
+    batch = _asked([_Target(tuple(formula), tuple(formula.values()), closed=True, total=0)], source)
+    logits = network.units_logits(batch.to(network.element_table.device)).double().cpu().numpy()[0]
+    scaled = logits[np.array(units) - 1] / temperature
+    weights = np.exp(scaled - scaled.max())
+    cumulative = weights.cumsum()
+    levels = np.array([g.random() for g in generators]) * cumulative[-1]
+    picks = (cumulative[None, :] <= levels[:, None]).sum(axis=1)
+    return [constraints[k] for k in picks]
+
+
+def _target(constraint: TemplateConstraint) -> _Target:
+    """What training called composition, elements, some elements, total or nothing."""
+    total = constraint.max_atoms if constraint.min_atoms == constraint.max_atoms else 0
+    if constraint.counts is not None:
+        elements, counts = zip(*constraint.counts)
+        return _Target(elements, counts, True, total)
+    required = tuple(sorted(constraint.required))
+    closed = bool(required) and constraint.required == constraint.allowed
+    return _Target(required, (0,) * len(required), closed, total)
+
+
+def _asked(targets: Sequence[_Target], source: int) -> TemplateBatch:
+    """Templates without group and orbits, with what is known of their compositions."""
+    width, n = max((len(t.elements) for t in targets), default=0), len(targets)
+    elements, counts = torch.zeros(n, width, dtype=torch.int64), torch.zeros(n, width, dtype=torch.int64)
+    for row, target in enumerate(targets):
+        elements[row, : len(target.elements)] = torch.tensor(target.elements)
+        counts[row, : len(target.counts)] = torch.tensor(target.counts)
+    return TemplateBatch(
+        torch.zeros(n, dtype=torch.int64),
+        torch.full((n,), source, dtype=torch.int64),
+        elements,
+        counts,
+        torch.tensor([t.closed for t in targets], dtype=torch.bool),
+        torch.tensor([t.total for t in targets], dtype=torch.int64),
+        torch.zeros(n, 0, dtype=torch.int64),
+        torch.zeros(n, 0, dtype=torch.int64),
+    )

@@ -1,0 +1,245 @@
+"""The configuration of a training run: one typed dataclass, one flat YAML file."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, replace
+from types import UnionType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import yaml
+
+from nucleate.errors import ConfigError
+from nucleate.models.orbit_transformer import OrbitTransformerConfig
+from nucleate.models.template_transformer import TemplateTransformerConfig
+
+Part = Literal["geometry", "template", "both"]
+Precision = Literal["bf16-mixed", "32-true"]
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Every choice of a training run.
+
+    Attributes:
+        part: which network to train; both are trained one after the other.
+        seed: of weights, order, noise and conditions.
+        minutes: wall-clock budget of the run, resumed time included.
+        max_steps: budget of optimiser steps of each part.
+        template_share: share of ``minutes`` that the template network gets when both are trained.
+        batch_size: most crystals in a batch.
+        max_edges: most edges of the neighbour graph in a batch, estimated.
+        max_batch_atoms: most atoms (primitive cells) in a batch.
+        max_orbits: crystals with more orbits are left out.
+        max_atoms: crystals with more atoms per primitive cell are left out.
+        accumulate: batches whose gradients are added before a step.
+        learning_rate: after warm-up.
+        final_learning_rate: at the end of the cosine, as a share of ``learning_rate``.
+        warmup_steps: steps over which the learning rate grows.
+        weight_decay: of AdamW.
+        gradient_clip: largest norm of the gradient.
+        ema_decay: of the exponential moving average of the weights, reached gradually.
+        precision: bfloat16 autocast (geometry keeps float32), or float32 throughout.
+        curriculum: simple crystals first and noise levels growing.
+        curriculum_share: share of the budget over which they grow.
+        source_dropout: how often the source token of a crystal is hidden while training geometry.
+        same_time: how often coordinates and lattice share one noise level.
+        lattice_weight: of the lattice loss beside the coordinate loss.
+        distance_weight: of the penalty on atoms nearer than real ones; 0 leaves it out.
+        volume_weight: of the penalty on volumes far from those of the composition; 0 leaves it out.
+        validate_every: steps between validations; weights are written at each.
+        val_crystals: most crystals in the validation set.
+        log_every: steps between rows of metrics.csv.
+        accelerator: what Lightning should train on: auto, cpu, gpu, ...
+        devices: processes, one per device.
+        nodes: machines.
+        geometry: sizes of the geometry network; in YAML ``geometry_layers`` and so on.
+        template: sizes of the template network; in YAML ``template_layers`` and so on.
+    """
+
+    part: Part = "both"
+    seed: int = 0
+    minutes: float | None = None
+    max_steps: int | None = None
+    template_share: float = 0.3
+    batch_size: int = 128
+    max_edges: int = 40_000
+    max_batch_atoms: int = 6_000
+    max_orbits: int = 24
+    max_atoms: int = 60
+    accumulate: int = 1
+    learning_rate: float = 1e-3
+    final_learning_rate: float = 0.02
+    warmup_steps: int = 300
+    weight_decay: float = 0.01
+    gradient_clip: float = 1.0
+    ema_decay: float = 0.999
+    precision: Precision = "bf16-mixed"
+    curriculum: bool = False
+    curriculum_share: float = 0.3
+    source_dropout: float = 0.1
+    same_time: float = 0.7
+    lattice_weight: float = 0.3
+    distance_weight: float = 0.0
+    volume_weight: float = 0.0
+    validate_every: int = 500
+    val_crystals: int = 512
+    log_every: int = 50
+    accelerator: str = "auto"
+    devices: int = 1
+    nodes: int = 1
+    geometry: OrbitTransformerConfig = field(default_factory=OrbitTransformerConfig)
+    template: TemplateTransformerConfig = field(default_factory=TemplateTransformerConfig)
+
+    def __post_init__(self) -> None:
+        if self.minutes is None and self.max_steps is None:
+            raise ConfigError("A training run needs a budget: give minutes or max_steps")
+        for name in _POSITIVE:
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ConfigError(f"{name} must be greater than 0, got {value}")
+        for name in _NOT_NEGATIVE:
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")
+        for name in _SHARES:
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"{name} must be between 0 and 1, got {getattr(self, name)}")
+
+    def parts(self) -> tuple[str, ...]:
+        """The networks to train, in order."""
+        return ("geometry", "template") if self.part == "both" else (self.part,)
+
+    def minutes_of(self, part: str) -> float | None:
+        """Share of ``minutes`` for a part."""
+        if self.minutes is None or self.part != "both":
+            return self.minutes
+        return self.minutes * (self.template_share if part == "template" else 1 - self.template_share)
+
+    def to_flat(self) -> dict[str, Any]:
+        """Keys and values as they stand in YAML."""
+        flat: dict[str, Any] = {}
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if is_dataclass(value):
+                flat |= {f"{f.name}_{g.name}": getattr(value, g.name) for g in fields(value)}
+            else:
+                flat[f.name] = value
+        return flat
+
+    @classmethod
+    def from_flat(cls, values: Mapping[str, Any], *, where: str = "the configuration") -> TrainingConfig:
+        """The configuration with these keys set; the rest keeps its defaults.
+
+        Raises:
+            ConfigError: an unknown key (the nearest known one is named) or a value of another type.
+        """
+        types = _flat_types()
+        own: dict[str, Any] = {}
+        nested: dict[str, dict[str, Any]] = {}
+        for key, value in values.items():
+            if key not in types:
+                close = difflib.get_close_matches(str(key), types, n=1, cutoff=0.0)
+                raise ConfigError(
+                    f"{where} has the unknown key {key!r}; the nearest known one is {close[0]!r}"
+                )
+            group, name, kind = types[key]
+            typed = _typed(key, value, kind, where)
+            (own if group is None else nested.setdefault(group, {}))[name] = typed
+        for group, changes in nested.items():
+            own[group] = replace(_default(group), **changes)
+        return cls(**own)
+
+
+_POSITIVE = (
+    "minutes",
+    "max_steps",
+    "batch_size",
+    "max_edges",
+    "max_batch_atoms",
+    "max_orbits",
+    "max_atoms",
+    "accumulate",
+    "learning_rate",
+    "gradient_clip",
+    "validate_every",
+    "val_crystals",
+    "log_every",
+    "devices",
+    "nodes",
+)
+_NOT_NEGATIVE = ("warmup_steps", "weight_decay", "lattice_weight", "distance_weight", "volume_weight")
+_SHARES = (
+    "template_share",
+    "final_learning_rate",
+    "ema_decay",
+    "curriculum_share",
+    "source_dropout",
+    "same_time",
+)
+
+
+def read_config(path: str | os.PathLike[str], **changes: Any) -> TrainingConfig:
+    """The configuration of a flat YAML file, with some keys exchanged.
+
+    Raises:
+        ConfigError: not a flat YAML mapping, an unknown key or a value of another type.
+    """
+    where = os.fspath(path)
+    try:
+        with open(where, encoding="utf-8") as stream:
+            values = yaml.safe_load(stream) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{where} is not YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{where} holds a {type(values).__name__}, expected lines of `key: value`")
+    return TrainingConfig.from_flat({**values, **changes}, where=where)
+
+
+def config_yaml(config: TrainingConfig) -> str:
+    """The configuration as flat YAML."""
+    return yaml.safe_dump(config.to_flat(), sort_keys=False)
+
+
+def _default(group: str) -> Any:
+    found: Field[Any] = next(f for f in fields(TrainingConfig) if f.name == group)
+    assert found.default_factory is not MISSING
+    return found.default_factory()
+
+
+def _flat_types() -> dict[str, tuple[str | None, str, Any]]:
+    """(nested dataclass or None, field, type) of every flat key."""
+    types: dict[str, tuple[str | None, str, Any]] = {}
+    for name, kind in get_type_hints(TrainingConfig).items():
+        if isinstance(kind, type) and is_dataclass(kind):
+            types |= {f"{name}_{inner}": (name, inner, k) for inner, k in get_type_hints(kind).items()}
+        else:
+            types[name] = (None, name, kind)
+    return types
+
+
+def _typed(key: str, value: Any, kind: Any, where: str) -> Any:
+    choices = get_args(kind)
+    if get_origin(kind) is Literal:
+        if value not in choices:
+            raise ConfigError(f"{key} in {where} is one of {', '.join(map(str, choices))}, got {value!r}")
+        return value
+    allowed = choices if isinstance(kind, UnionType) else (kind,)
+    if value is None and type(None) in allowed:
+        return None
+    if bool in allowed and isinstance(value, bool):
+        return value
+    if float in allowed and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    if int in allowed and isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if str in allowed and isinstance(value, str):
+        return value
+    if float in allowed and isinstance(value, str):  # YAML reads 1e-3 as text
+        try:
+            return float(value)
+        except ValueError:
+            pass
+    names = " or ".join(k.__name__ for k in allowed if k is not type(None))
+    raise ConfigError(f"{key} in {where} must be of type {names}, got {value!r}")

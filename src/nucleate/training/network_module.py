@@ -1,0 +1,288 @@
+"""The thin Lightning module: one network, one task, an averaged copy, a budget, and a guard against NaN."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from nucleate.errors import TrainingError
+from nucleate.training.config import TrainingConfig
+from nucleate.training.crystal_stream import Cursor, SourcedCrystals, TrainingBatch
+from nucleate.training.tasks import Task
+
+MOST_NON_FINITE = 50
+"""Batches with NaN or infinite losses or gradients after which training gives up."""
+
+NonFiniteReport = Callable[[int, list[int], str], None]
+"""(step, rows of the crystals in the store, what is not finite) is told to this."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long a part trains: by wall clock, by optimiser steps, or whichever ends first."""
+
+    minutes: float | None
+    max_steps: int | None
+
+    def fraction(self, step: int, seconds: float) -> float:
+        """Share of the budget that is spent, 1 when it is over."""
+        by_time = seconds / (60 * self.minutes) if self.minutes is not None else 0.0
+        by_steps = step / self.max_steps if self.max_steps is not None else 0.0
+        return min(1.0, max(by_time, by_steps))
+
+
+def cosine_with_warmup(step: int, fraction: float, *, warmup_steps: int, final: float) -> float:
+    """Factor on the learning rate: linear to 1 over the warm-up, a cosine over the budget down to ``final``."""
+    cosine = final + (1 - final) * 0.5 * (1 + math.cos(math.pi * fraction))
+    return min(1.0, (step + 1) / max(1, warmup_steps)) * cosine
+
+
+class NetworkModule(pl.LightningModule):
+    """Trains one network on one task.
+
+    Every random number of a step follows from (seed, part, rank, number of the batch), so a resumed run goes
+    on exactly as if it had not stopped.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        task: Task,
+        config: TrainingConfig,
+        *,
+        part: str,
+        report_non_finite: NonFiniteReport = lambda *_: None,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.average = AveragedModel(network, multi_avg_fn=_moving_average(config.ema_decay))
+        self.average.requires_grad_(False)
+        self.task, self.config, self.part = task, config, part
+        self.budget = Budget(config.minutes_of(part), config.max_steps)
+        self.report_non_finite = report_non_finite
+        self.cursor = Cursor()
+        self.batches_done = 0
+        self.seconds_before = 0.0
+        self.num_non_finite = 0
+        self.stop_asked = False
+        self.validation_losses: dict[str, float] = {}
+        self.train_losses: dict[str, Tensor] = {}
+        self._sums: dict[str, float] = {}
+        self._began = time.monotonic()
+        self._example: Any = None
+        self._content: SourcedCrystals | None = None
+        self._fraction = 0.0
+
+    # ---- time ----------------------------------------------------------------------------------------------
+
+    @property
+    def seconds(self) -> float:
+        """Wall-clock seconds this part was trained, resumed time included."""
+        return self.seconds_before + time.monotonic() - self._began
+
+    @property
+    def fraction(self) -> float:
+        """Share of the budget that is spent; every rank has the same."""
+        return self._fraction
+
+    def _tick(self) -> None:
+        fraction = self.budget.fraction(self.global_step, self.seconds)
+        if self.trainer.world_size > 1:  # clocks and signals differ between ranks, decisions must not
+            fraction = self.trainer.strategy.broadcast(fraction)
+            self.stop_asked = self.trainer.strategy.reduce_boolean_decision(self.stop_asked, all=False)
+        self._fraction = fraction
+
+    @property
+    def growth(self) -> float:
+        """How far the curriculum has come, 0 to 1; 1 where there is none."""
+        if not self.config.curriculum:
+            return 1.0
+        return min(1.0, self._fraction / max(1e-9, self.config.curriculum_share))
+
+    def ceiling(self) -> float:
+        """Share of the crystals, simplest first, that training sees now."""
+        return 1.0 if self.growth >= 1 else 0.1 + 0.9 * self.growth
+
+    # ---- Lightning's hooks ---------------------------------------------------------------------------------
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """AdamW; the learning rate is set before each batch."""
+        c = self.config
+        return torch.optim.AdamW(
+            self.network.parameters(), lr=c.learning_rate, weight_decay=c.weight_decay, betas=(0.9, 0.98)
+        )
+
+    def on_fit_start(self) -> None:
+        """Start the clock."""
+        self._began = time.monotonic()
+
+    def on_train_batch_start(self, batch: TrainingBatch, batch_idx: int) -> None:
+        """Set the learning rate of this step."""
+        self._tick()
+        c = self.config
+        factor = cosine_with_warmup(
+            self.global_step, self._fraction, warmup_steps=c.warmup_steps, final=c.final_learning_rate
+        )
+        for group in self.optimizers().param_groups:  # type: ignore[union-attr]
+            group["lr"] = c.learning_rate * factor
+
+    def training_step(self, batch: TrainingBatch, batch_idx: int) -> Tensor:
+        """Loss of one batch; crystals whose loss is not finite are named and left out."""
+        seed = self._seed(self.batches_done)
+        with _seeded(seed, self.device):
+            self._content = batch.content
+            self._example = self.task.prepare(batch.content, seed, noise_level=0.3 + 0.7 * self.growth)
+            losses = self.task.losses(self.network, self._example)
+            if not torch.isfinite(losses["loss"]):
+                losses = self._without_non_finite()
+        self.train_losses = {name: value.detach() for name, value in losses.items()}
+        self.batches_done += 1
+        self.cursor = batch.after
+        return losses["loss"]
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Drop a gradient that is not finite, naming the crystals it comes from."""
+        gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
+        if not gradients or torch.isfinite(torch.stack([g.sum() for g in gradients]).sum()):
+            return
+        assert self._content is not None
+        bad = [i for i in range(len(self._example)) if not self._has_finite_gradient(i)]
+        self._report(self._content.rows[bad or slice(None)].tolist(), "gradient")
+        for parameter in self.network.parameters():
+            parameter.grad = None
+
+    def optimizer_step(
+        self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None
+    ) -> None:
+        """One step of the optimiser, then of the averaged weights."""
+        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        self.average.update_parameters(self.network)
+
+    def on_train_batch_end(self, outputs: Any, batch: TrainingBatch, batch_idx: int) -> None:
+        """Stop when the budget is spent."""
+        self._tick()
+        if self._fraction >= 1 or self.stop_asked:
+            self.trainer.should_stop = True
+
+    def validation_step(self, batch: SourcedCrystals, batch_idx: int) -> None:
+        """Add up the losses of the averaged network, on the same noise every time."""
+        seed = int(np.random.SeedSequence([self.config.seed, 7, batch_idx]).generate_state(1)[0])
+        network = self.average.module if self.average.n_averaged else self.network
+        for name, value in self.task.validation(network, batch, seed).items():
+            self._sums[name] = self._sums.get(name, 0.0) + float(value) * len(batch)
+        self._sums["crystals"] = self._sums.get("crystals", 0.0) + len(batch)
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget the sums of the last validation."""
+        self._sums = {}
+
+    def on_validation_epoch_end(self) -> None:
+        """Mean losses over all crystals, of all ranks."""
+        names = sorted(self._sums)
+        sums = torch.tensor([self._sums[name] for name in names], device=self.device)
+        if self.trainer.world_size > 1:
+            sums = self.trainer.strategy.reduce(sums, reduce_op="sum")
+        total = dict(zip(names, sums.tolist()))
+        count = total.pop("crystals", 0.0)
+        self.validation_losses = {name: value / count for name, value in total.items()} if count else {}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add where in the data and in the budget the run is."""
+        checkpoint["nucleate"] = {
+            "cursor": self.cursor.to_dict(),
+            "batches_done": self.batches_done,
+            "seconds": self.seconds,
+            "num_non_finite": self.num_non_finite,
+            "fraction": self._fraction,
+        }
+
+    def on_load_checkpoint(self, checkpoint: Mapping[str, Any]) -> None:
+        """Go on where the checkpoint was written."""
+        state = checkpoint["nucleate"]
+        self.cursor = Cursor(**state["cursor"])
+        self.batches_done, self.seconds_before = state["batches_done"], state["seconds"]
+        self.num_non_finite, self._fraction = state["num_non_finite"], state["fraction"]
+
+    # ---- NaN -----------------------------------------------------------------------------------------------
+
+    def _without_non_finite(self) -> dict[str, Tensor]:
+        """Losses of the crystals whose own loss is finite; the others are reported."""
+        assert self._content is not None
+        with torch.no_grad():
+            good = [
+                bool(
+                    torch.isfinite(
+                        self.task.losses(self.network, self._example.take(torch.tensor([i])))["loss"]
+                    )
+                )
+                for i in range(len(self._example))
+            ]
+        bad = [i for i, ok in enumerate(good) if not ok]
+        self._report(self._content.rows[bad or slice(None)].tolist(), "loss")
+        kept = torch.tensor([i for i, ok in enumerate(good) if ok and bad], dtype=torch.int64)
+        if len(kept):
+            self._example = self._example.take(kept)
+            self._content = self._content.take(kept)
+            losses = self.task.losses(self.network, self._example)
+            if torch.isfinite(losses["loss"]):
+                return losses
+        # nothing to learn from; a zero loss keeps the ranks of a distributed run in step
+        zero = sum(p.sum() for p in self.network.parameters()) * 0.0
+        return {"loss": torch.as_tensor(zero)}
+
+    def _has_finite_gradient(self, index: int) -> bool:
+        parameters = [p for p in self.network.parameters() if p.requires_grad]
+        with torch.enable_grad(), _seeded(0, self.device):
+            loss = self.task.losses(self.network, self._example.take(torch.tensor([index])))["loss"]
+            gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+        return all(bool(torch.isfinite(g).all()) for g in gradients if g is not None)
+
+    def _report(self, rows: list[int], what: str) -> None:
+        self.num_non_finite += 1
+        self.report_non_finite(self.global_step, rows, what)
+        if self.num_non_finite > MOST_NON_FINITE:
+            raise TrainingError(
+                f"{self.num_non_finite} batches of the {self.part} network had a {what} that is not finite; the "
+                "crystals are named in non_finite.csv: lower learning_rate, or leave those crystals out"
+            )
+
+    def _seed(self, number: int) -> int:
+        part = ("geometry", "template").index(self.part)
+        words = [self.config.seed, part, self.global_rank, number]
+        return int(np.random.SeedSequence(words).generate_state(1)[0])
+
+    def averaged_network(self) -> Any:
+        """A copy of the network with averaged weights, on the CPU, in evaluation mode."""
+        source = self.average.module if self.average.n_averaged else self.network
+        return copy.deepcopy(source).cpu().float().eval()
+
+
+Weights = tuple[Tensor, ...] | list[Tensor]
+
+
+def _moving_average(decay: float) -> Callable[[Weights, Weights, Tensor | int], None]:
+    def average(averaged: Weights, current: Weights, count: Tensor | int) -> None:
+        """Exponential moving average in place; its memory grows with the number of updates."""
+        n = int(count)
+        torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + n) / (10 + n)))
+
+    return average
+
+
+@contextmanager
+def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Dropout and the like follow from the seed; the random state outside is left as it was."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield

@@ -1,0 +1,162 @@
+"""The folder of a training run: what it was asked, its curves, its checkpoints and its weights."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from nucleate.errors import TrainingError
+from nucleate.training.config import TrainingConfig, config_yaml
+
+METRICS = ("part", "step", "minutes", "split", "quantity", "value")
+_BUDGET_KEYS = {"minutes", "max_steps", "devices", "nodes", "accelerator"}
+
+
+class RunFolder:
+    """Paths and small files of one run; a run that was stopped goes on in the same folder.
+
+    ``config.yaml``, ``run.json`` (data and what is finished), ``metrics.csv``, ``loss.png``,
+    ``non_finite.csv``, ``weights.safetensors``, ``checkpoints/`` and ``tensorboard/``.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+
+    @property
+    def weights(self) -> Path:
+        """The averaged weights, written at every validation."""
+        return self.path / "weights.safetensors"
+
+    @property
+    def metrics(self) -> Path:
+        """Table of all losses, one number per row."""
+        return self.path / "metrics.csv"
+
+    def checkpoint(self, part: str) -> Path:
+        """Everything needed to go on with a part."""
+        return self.path / "checkpoints" / f"{part}.ckpt"
+
+    def begin(self, config: TrainingConfig, *, data_hash: str, store: str, init: str | None) -> None:
+        """Write what was asked, or check that the run in the folder is the same one.
+
+        Raises:
+            TrainingError: the folder holds something else, or a run with other settings or data; only the
+                budget and the devices may change.
+        """
+        asked = {
+            "config": config.to_flat(),
+            "data_hash": data_hash,
+            "store": store,
+            "init": init,
+            "finished": {},
+        }
+        found = self.state()
+        if found is None:
+            strangers = sorted(p.name for p in self.path.iterdir()) if self.path.exists() else []
+            if strangers:
+                raise TrainingError(
+                    f"{self.path} is not empty and holds no training run ({', '.join(strangers[:5])}): "
+                    "name a new folder with --out"
+                )
+            self.path.mkdir(parents=True, exist_ok=True)
+        else:
+            differing = _differing(
+                {**found["config"], "data_hash": found["data_hash"], "init": found["init"]}, asked
+            )
+            if differing:
+                raise TrainingError(
+                    f"{self.path} holds a run with other settings ({'; '.join(differing)}): name another folder "
+                    "with --out, or repeat the old settings"
+                )
+            asked["finished"] = found["finished"]
+        self._write_state(asked)
+        write_text(self.path / "config.yaml", config_yaml(config))
+
+    def state(self) -> dict[str, Any] | None:
+        """What ``run.json`` says, None where there is no run."""
+        try:
+            return json.loads((self.path / "run.json").read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except (ValueError, OSError) as error:
+            raise TrainingError(
+                f"{self.path / 'run.json'} cannot be read ({error}): name a new folder"
+            ) from error
+
+    def finish(self, part: str, cost: Mapping[str, Any]) -> None:
+        """Note that a part has spent its budget."""
+        state = self.state() or {}
+        self._write_state({**state, "finished": {**state.get("finished", {}), part: dict(cost)}})
+
+    def finished(self, part: str, config: TrainingConfig) -> bool:
+        """Whether a part has spent the budget it is given now."""
+        cost = ((self.state() or {}).get("finished") or {}).get(part)
+        if cost is None:
+            return False
+        minutes = config.minutes_of(part)
+        by_time = minutes is not None and cost["minutes"] >= minutes
+        return by_time or (config.max_steps is not None and cost["steps"] >= config.max_steps)
+
+    def _write_state(self, state: Mapping[str, Any]) -> None:
+        write_text(self.path / "run.json", json.dumps(state, indent=1) + "\n")
+
+    # ---- curves --------------------------------------------------------------------------------------------
+
+    def forget_after(self, part: str, step: int) -> None:
+        """Drop rows of a part that a resumed run will write again."""
+        if not self.metrics.exists():
+            return
+        rows = [r for r in self.read_metrics() if r["part"] != part or int(r["step"]) <= step]
+        lines = [",".join(METRICS), *(",".join(r[name] for name in METRICS) for r in rows)]
+        write_text(self.metrics, "\n".join(lines) + "\n")
+
+    def add_metrics(
+        self, part: str, step: int, minutes: float, split: str, values: Mapping[str, float]
+    ) -> None:
+        """Append one row per quantity."""
+        new = not self.metrics.exists()
+        with self.metrics.open("a", newline="", encoding="utf-8") as stream:
+            writer = csv.writer(stream, lineterminator="\n")
+            if new:
+                writer.writerow(METRICS)
+            for name, value in values.items():
+                writer.writerow([part, step, f"{minutes:.3f}", split, name, f"{value:.6g}"])
+
+    def read_metrics(self) -> list[dict[str, str]]:
+        """All rows of the table."""
+        if not self.metrics.exists():
+            return []
+        with self.metrics.open(newline="", encoding="utf-8") as stream:
+            return list(csv.DictReader(stream))
+
+    def add_non_finite(self, part: str, step: int, ids: list[str], what: str) -> None:
+        """Note crystals whose loss or gradient was not finite."""
+        path = self.path / "non_finite.csv"
+        new = not path.exists()
+        with path.open("a", newline="", encoding="utf-8") as stream:
+            writer = csv.writer(stream, lineterminator="\n")
+            if new:
+                writer.writerow(("part", "step", "id", "not_finite"))
+            writer.writerows((part, step, record_id, what) for record_id in ids)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file so that it appears complete or not at all."""
+    part = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    part.write_text(text, encoding="utf-8")
+    os.replace(part, path)
+
+
+def _differing(found: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
+    wanted = {**asked["config"], "data_hash": asked["data_hash"], "init": asked["init"]}
+    return [
+        "other data"
+        if name == "data_hash"
+        else f"{name} {found.get(name)!r} there, {wanted.get(name)!r} asked"
+        for name in sorted({*found, *wanted} - _BUDGET_KEYS)
+        if found.get(name) != wanted.get(name)
+    ]

@@ -1,0 +1,99 @@
+"""What the trainer asks of a task, and the template task in that form."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nucleate.models.template_transformer import TemplateBatch, TemplateTransformer
+from nucleate.shapes import Int
+from nucleate.training.crystal_stream import SourcedCrystals
+from nucleate.training.template_task import (
+    Condition,
+    Template,
+    TemplateTargets,
+    make_template_batch,
+    template_loss,
+)
+
+VALIDATION_CONDITIONS: tuple[Condition, ...] = ("composition", "elements", "nothing")
+
+
+@runtime_checkable
+class Task(Protocol):
+    """A task makes examples of stored crystals, given a seed, and losses of a network on them."""
+
+    def prepare(self, content: SourcedCrystals, seed: int, *, noise_level: float) -> Any:
+        """An example: what the network sees and what it should have said."""
+
+    def losses(self, network: Any, example: Any) -> dict[str, Tensor]:
+        """Mean losses over the example; ``loss`` is what training lowers."""
+
+    def validation(self, network: Any, content: SourcedCrystals, seed: int) -> dict[str, Tensor]:
+        """Mean losses on stored crystals, the same for the same seed."""
+
+
+@dataclass(frozen=True, eq=False)
+class TemplateExample:
+    """Templates in the form their loss wants; crystals can be picked."""
+
+    targets: TemplateTargets
+
+    def __len__(self) -> int:
+        return len(self.targets.batch)
+
+    def take(self, index: Int[Tensor, "chosen"]) -> TemplateExample:
+        """The chosen crystals."""
+        t = self.targets
+        return TemplateExample(
+            replace(t, batch=_rows(t.batch, index), unit_counts=t.unit_counts[index], units=t.units[index])
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class TemplateTask:
+    """What the template network learns: groups, positions and elements, given any part of the composition."""
+
+    def prepare(self, content: SourcedCrystals, seed: int, *, noise_level: float) -> TemplateExample:
+        """Templates with conditions drawn from the seed; discrete choices know no noise level."""
+        return _example(content, seed, None)
+
+    def losses(self, network: TemplateTransformer, example: TemplateExample) -> dict[str, Tensor]:
+        """Nats per crystal: ``loss`` and its parts."""
+        loss = template_loss(network, example.targets)
+        return {"loss": loss.total, **{f.name: getattr(loss, f.name) for f in fields(loss)}}
+
+    def validation(
+        self, network: TemplateTransformer, content: SourcedCrystals, seed: int
+    ) -> dict[str, Tensor]:
+        """Nats per crystal with the composition, the elements or nothing given; ``loss`` is their mean."""
+        totals: dict[str, Tensor] = {
+            condition: template_loss(network, _example(content, seed, condition).targets).total
+            for condition in VALIDATION_CONDITIONS
+        }
+        return {"loss": torch.stack(list(totals.values())).mean(), **totals}
+
+
+def _example(content: SourcedCrystals, seed: int, condition: Condition | None) -> TemplateExample:
+    device = content.crystals.device
+    templates = [
+        Template(source, c.space_group_number, c.wyckoff_indices, c.atomic_numbers)
+        for source, c in zip(content.source.tolist(), content.crystals.to_crystals())
+    ]
+    targets = make_template_batch(templates, np.random.default_rng(seed), condition=condition)
+    return TemplateExample(
+        replace(
+            targets,
+            batch=targets.batch.to(device),
+            unit_counts=targets.unit_counts.to(device),
+            units=targets.units.to(device),
+        )
+    )
+
+
+def _rows(batch: TemplateBatch, index: Int[Tensor, "chosen"]) -> TemplateBatch:
+    return TemplateBatch(**{f.name: getattr(batch, f.name)[index] for f in fields(batch)})

@@ -1,0 +1,371 @@
+"""``train``: a store in, a folder with weights out."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
+from torch import nn
+
+from nucleate.data.store import Store
+from nucleate.errors import ConfigError
+from nucleate.models.checkpoint import Checkpoint, History, load_checkpoint, save_checkpoint
+from nucleate.models.orbit_transformer import OrbitTransformer, OrbitTransformerConfig
+from nucleate.models.template_transformer import TemplateTransformer, TemplateTransformerConfig
+from nucleate.processes.geometry_flow import GeometryFlow
+from nucleate.training.config import TrainingConfig
+from nucleate.training.crystal_stream import (
+    CrystalStream,
+    SizeLimits,
+    SourcedCrystals,
+    fitting,
+    in_batches,
+    load_crystals,
+    source_names,
+)
+from nucleate.training.geometry_task import GeometryTask
+from nucleate.training.network_module import NetworkModule
+from nucleate.training.recorder import RunRecorder, TrainingProgress
+from nucleate.training.run_folder import RunFolder
+from nucleate.training.tasks import Task, TemplateTask
+
+
+@dataclass(frozen=True)
+class TrainingReport:
+    """What a run came to.
+
+    Attributes:
+        weights: the file of averaged weights.
+        costs: steps, minutes and crystals of each part trained.
+        validation: last validation losses of each part.
+        num_left_out: training crystals too large for a batch.
+        num_non_finite: batches with losses or gradients that were not finite.
+    """
+
+    weights: Path
+    costs: dict[str, dict[str, Any]]
+    validation: dict[str, dict[str, float]]
+    num_left_out: int
+    num_non_finite: int
+
+
+def train(
+    store_path: str | os.PathLike[str],
+    config: TrainingConfig,
+    *,
+    out: str | os.PathLike[str],
+    init: str | os.PathLike[str] | None = None,
+    on_progress: Callable[[TrainingProgress], None] | None = None,
+) -> TrainingReport:
+    """Train the networks of a configuration on the split ``train`` of a store; a stopped run goes on.
+
+    Args:
+        store_path: folder or URL of an encoded store; its split ``val`` is validated on if there is one.
+        config: every choice.
+        out: folder of the run; see ``RunFolder``.
+        init: weights to start from; a part that is not trained is kept as it is there.
+        on_progress: told every ``log_every`` steps.
+
+    Raises:
+        StoreError, ConfigError, CheckpointError, TrainingError: something does not fit, and what.
+        KeyboardInterrupt: Ctrl-C; everything done is kept.
+    """
+    store = Store.open(store_path)
+    folder = RunFolder(out)
+    start = load_checkpoint(init) if init is not None else Checkpoint()
+    config = _sized_as(config, start)
+    if is_main_process():
+        folder.begin(
+            config,
+            data_hash=store.content_hash,
+            store=store.location,
+            init=None if init is None else os.path.basename(os.fspath(init)),
+        )
+    # A run that goes on keeps the part it has already finished.
+    made = load_checkpoint(folder.weights) if folder.weights.exists() else start
+    names = _vocabulary(store, config, start)
+    made = made.replace(sources=names)
+    costs: dict[str, dict[str, Any]] = {}
+    validation: dict[str, dict[str, float]] = {}
+    left_out = non_finite = 0
+    for part in config.parts():
+        if folder.finished(part, config):
+            costs[part] = (folder.state() or {})["finished"][part]
+            continue
+        run = _PartRun(part, store, config, folder, names, start, made)
+        made = run.fit(on_progress)
+        costs[part], validation[part] = run.cost(), dict(run.module.validation_losses)
+        left_out, non_finite = run.num_left_out, non_finite + run.module.num_non_finite
+        if is_main_process():
+            folder.finish(part, costs[part])
+    return TrainingReport(folder.weights, costs, validation, left_out, non_finite)
+
+
+def is_main_process() -> bool:
+    """Whether this is the process of a distributed run that writes and prints."""
+    return getattr(rank_zero_only, "rank", 0) == 0
+
+
+class _PartRun:
+    """The training of one network."""
+
+    def __init__(
+        self,
+        part: str,
+        store: Store,
+        config: TrainingConfig,
+        folder: RunFolder,
+        names: tuple[str, ...],
+        start: Checkpoint,
+        made: Checkpoint,
+    ) -> None:
+        self.part, self.store, self.config, self.folder, self.made = part, store, config, folder, made
+        tokens = {name: k for k, name in enumerate(names, start=1)}
+        self.limits = SizeLimits(
+            config.batch_size,
+            config.max_edges,
+            config.max_batch_atoms,
+            config.max_orbits,
+            config.max_atoms,
+            config.geometry.radius,
+        )
+        training = store.split("train")
+        self.stream = CrystalStream(training, tokens=tokens, limits=self.limits, seed=config.seed)
+        first = self.stream.load_window(0, 0)
+        self.num_left_out = len(training) - len(first) if self.stream.num_windows == 1 else 0
+        self.val_batches = _validation_batches(store, tokens, self.limits, config)
+        torch.manual_seed(config.seed)
+        network: nn.Module | None = getattr(start, part)
+        task: Task
+        self.flow: GeometryFlow | None = None
+        if part == "geometry":
+            network = network or OrbitTransformer(config.geometry)
+            if start.lattice_mean is not None and start.lattice_std is not None:
+                self.flow = GeometryFlow(start.lattice_mean, start.lattice_std)
+            else:
+                self.flow = GeometryFlow.fit(first.crystals)
+            task = GeometryTask(
+                self.flow,
+                source_dropout=config.source_dropout,
+                same_time=config.same_time,
+                lattice_weight=config.lattice_weight,
+                distance_weight=config.distance_weight,
+                volume_weight=config.volume_weight,
+            )
+        else:
+            network = network or TemplateTransformer(config.template)
+            task = TemplateTask()
+        self.module = NetworkModule(network, task, config, part=part, report_non_finite=self._report)
+        self.trainer: pl.Trainer | None = None
+
+    def fit(self, on_progress: Callable[[TrainingProgress], None] | None) -> Checkpoint:
+        """Train until the budget is spent; the checkpoint with this part in it."""
+        config, has_val = self.config, bool(self.val_batches)
+        # TensorBoard is looked at where it is installed; the numbers are in metrics.csv either way.
+        has_board = find_spec("tensorboard") is not None or find_spec("tensorboardX") is not None
+        board = (
+            TensorBoardLogger(self.folder.path, name="tensorboard", version=self.part) if has_board else None
+        )
+        recorder = RunRecorder(
+            self.folder,
+            write_weights=lambda _: self._write_weights(),
+            has_validation=has_val,
+            on_progress=on_progress,
+            tensorboard=board,
+        )
+        distributed = config.devices * config.nodes > 1
+        with _quiet():
+            self.trainer = trainer = pl.Trainer(
+                accelerator=config.accelerator,
+                devices=config.devices,
+                num_nodes=config.nodes,
+                strategy="ddp_find_unused_parameters_true" if distributed else "auto",
+                precision=config.precision,
+                max_epochs=-1,
+                accumulate_grad_batches=config.accumulate,
+                gradient_clip_val=config.gradient_clip,
+                val_check_interval=config.validate_every * config.accumulate,
+                check_val_every_n_epoch=None,
+                num_sanity_val_steps=0,
+                limit_val_batches=None if has_val else 0,
+                logger=False,
+                callbacks=[recorder],
+                enable_checkpointing=False,
+                enable_progress_bar=False,
+                enable_model_summary=False,
+                use_distributed_sampler=False,
+            )
+            resume = self.folder.checkpoint(self.part)
+            trainer.fit(
+                self.module,
+                train_dataloaders=_Loader(self.stream, self.module, trainer),
+                val_dataloaders=_ValidationLoader(self.val_batches, trainer) if has_val else None,
+                ckpt_path=resume if resume.exists() else None,
+                weights_only=True,
+            )
+            if is_main_process():
+                self._write_weights()
+        if recorder.interrupted:
+            raise KeyboardInterrupt(
+                f"what is trained is kept in {self.folder.path}: repeat the command to go on."
+            )
+        return self._checkpoint()
+
+    def cost(self) -> dict[str, Any]:
+        """Steps, minutes and what they were spent on."""
+        parameters = sum(p.numel() for p in self.module.network.parameters())
+        return {
+            "steps": self.module.global_step,
+            "minutes": round(self.module.seconds / 60, 3),
+            "parameters": parameters,
+            "train_crystals": len(self.store.split("train")),
+            "batch_size": self.config.batch_size * self.config.accumulate,
+            "processes": self.config.devices * self.config.nodes,
+            "machine": platform.machine(),
+        }
+
+    def _report(self, step: int, rows: list[int], what: str) -> None:
+        whole = self.store.whole()
+        ids = [whole[row].id for row in rows]
+        if is_main_process():
+            self.folder.add_non_finite(self.part, step, ids, what)
+        named = ", ".join(ids[:5]) + (f" and {len(ids) - 5} more" if len(ids) > 5 else "")
+        warnings.warn(
+            f"step {step}: the {what} of {named} is not finite; left out of this step", stacklevel=2
+        )
+
+    def _write_weights(self) -> None:
+        save_checkpoint(self.folder.weights, self._checkpoint())
+
+    def _checkpoint(self) -> Checkpoint:
+        made, module = self.made, self.module
+        history = made.history
+        licences = self.store.manifest.source.get("licences") or []
+        attribution = {*history.attribution, *(f"data: {licence}" for licence in licences)}
+        metrics = {f"{self.part}_val_{k}": v for k, v in module.validation_losses.items()}
+        history = History(
+            data_hash=self.store.content_hash,
+            seed=self.config.seed,
+            training={**history.training, self.part: {**self.cost(), "settings": self.config.to_flat()}},
+            metrics={**history.metrics, **metrics},
+            initial_weights=(self.folder.state() or {}).get("init"),
+            attribution=tuple(sorted(attribution)),
+        )
+        changes: dict[str, Any] = {self.part: module.averaged_network(), "history": history}
+        if self.flow is not None:
+            changes |= {"lattice_mean": self.flow.lattice_mean, "lattice_std": self.flow.lattice_std}
+        return made.replace(**changes)
+
+
+class _Loader:
+    """The stream from the module's cursor on, with the rank and the curriculum of the trainer."""
+
+    def __init__(self, stream: CrystalStream, module: NetworkModule, trainer: pl.Trainer) -> None:
+        self.stream, self.module, self.trainer = stream, module, trainer
+
+    def __iter__(self) -> Iterator[Any]:
+        self.stream.rank, self.stream.num_ranks = self.trainer.global_rank, self.trainer.world_size
+        self.stream.ceiling = self.module.ceiling
+        self.stream.start = self.module.cursor
+        return iter(self.stream)
+
+
+class _ValidationLoader:
+    """The validation batches of a rank."""
+
+    def __init__(self, batches: list[SourcedCrystals], trainer: pl.Trainer) -> None:
+        self.batches, self.trainer = batches, trainer
+
+    def _mine(self) -> list[SourcedCrystals]:
+        return self.batches[self.trainer.global_rank :: self.trainer.world_size]
+
+    def __len__(self) -> int:
+        return len(self._mine())
+
+    def __iter__(self) -> Iterator[SourcedCrystals]:
+        return iter(self._mine())
+
+
+def _sized_as(config: TrainingConfig, start: Checkpoint) -> TrainingConfig:
+    """The configuration with the network sizes of the weights it starts from."""
+    defaults = {"geometry": OrbitTransformerConfig(), "template": TemplateTransformerConfig()}
+    for part, default in defaults.items():
+        network = getattr(start, part)
+        if network is None:
+            continue
+        asked = getattr(config, part)
+        if asked not in (default, network.config):
+            raise ConfigError(
+                f"The {part} network of the initial weights has other sizes ({network.config}) than asked "
+                f"({asked}): leave the sizes out of the configuration, or train without --init"
+            )
+        config = replace(config, **{part: network.config})
+    return config
+
+
+def _vocabulary(store: Store, config: TrainingConfig, start: Checkpoint) -> tuple[str, ...]:
+    """Names of the data source tokens: those of the initial weights first, then the store's."""
+    names = list(start.sources)
+    names += [name for name in source_names(store) if name not in names]
+    room = min(getattr(config, part).num_sources for part in config.parts()) - 1
+    if len(names) > room:
+        warnings.warn(
+            f"{len(names)} data sources, but the network tells {room} apart; {', '.join(names[room:])} count as "
+            "unknown (raise geometry_num_sources and template_num_sources to change that)",
+            stacklevel=3,
+        )
+    return tuple(names[:room])
+
+
+def _validation_batches(
+    store: Store, tokens: dict[str, int], limits: SizeLimits, config: TrainingConfig
+) -> list[SourcedCrystals]:
+    if not store.manifest.split_counts.get("val"):
+        return []
+    val = store.split("val")
+    if len(val) > config.val_crystals:
+        chosen = np.random.default_rng(config.seed).permutation(len(val))[: config.val_crystals]
+        val = val.select(chosen)
+    pool = fitting(load_crystals(val, tokens), limits)
+    return in_batches(pool, limits) if len(pool) else []
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without Lightning's advice on loaders and loggers, which does not apply here."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        for message in (
+            ".*does not have many workers.*",
+            ".*treespec, LeafSpec.*",
+            ".*Found .* module.* in eval mode.*",
+            ".*The `srun` command is available.*",
+            ".*GPU available but not used.*",
+            ".*Checkpoint directory .* exists and is not empty.*",
+            ".*You're resuming from a checkpoint that ended before the epoch ended.*",
+            ".*isinstance.treespec.*",
+            ".*Trying to infer the `batch_size`.*",
+            ".*Total length of `.*` across ranks is zero.*",
+        ):
+            warnings.filterwarnings("ignore", message=message)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels):
+                logger.setLevel(level)

@@ -1,0 +1,237 @@
+"""A run learns, writes what it says, goes on after a kill as if nothing had happened, and names what is not finite."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from nucleate.data import Store
+from nucleate.errors import ConfigError, TrainingError
+from nucleate.models.checkpoint import load_checkpoint
+from nucleate.training.config import TrainingConfig, config_yaml
+from nucleate.training.recorder import RunRecorder, TrainingProgress
+from nucleate.training.train import train
+
+Configs = Callable[..., TrainingConfig]
+
+
+def _weights(path: Path, part: str) -> dict[str, torch.Tensor]:
+    network = getattr(load_checkpoint(path), part)
+    return {name: tensor.clone() for name, tensor in network.state_dict().items()}
+
+
+def _equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+class _Killed(BaseException):
+    """What a kill is to the process it hits."""
+
+
+def _kill_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """The process dies in the middle of this step, after others were checkpointed."""
+    original = RunRecorder.on_train_batch_end
+
+    def dying(self: RunRecorder, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        original(self, trainer, pl_module, outputs, batch, batch_idx)
+        if trainer.global_step == step:
+            raise _Killed
+
+    monkeypatch.setattr(RunRecorder, "on_train_batch_end", dying)
+
+
+def test_both_parts_are_trained_and_the_folder_says_so(
+    store_path: Path, small_config: Configs, tmp_path: Path
+) -> None:
+    seen: list[TrainingProgress] = []
+    report = train(store_path, small_config(), out=tmp_path / "run", on_progress=seen.append)
+    assert {name: cost["steps"] for name, cost in report.costs.items()} == {"geometry": 8, "template": 8}
+    assert [p.step for p in seen if p.part == "template"] == [2, 4, 6, 8]
+    assert seen[0].seconds_left is not None
+    checkpoint = load_checkpoint(report.weights)
+    assert checkpoint.geometry is not None
+    assert checkpoint.template is not None
+    assert checkpoint.sources == ("crystals",)
+    assert checkpoint.history.data_hash == Store.open(store_path).content_hash
+    assert checkpoint.history.training["geometry"]["steps"] == 8
+    assert checkpoint.history.metrics["geometry_val_loss"] == pytest.approx(
+        report.validation["geometry"]["loss"]
+    )
+    with (tmp_path / "run" / "metrics.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    steps = [
+        int(r["step"]) for r in rows if (r["part"], r["split"], r["quantity"]) == ("geometry", "val", "loss")
+    ]
+    assert steps == [4, 8]
+    assert {r["quantity"] for r in rows if r["part"] == "template" and r["split"] == "val"} >= {
+        "composition",
+        "nothing",
+    }
+    assert (tmp_path / "run" / "loss.png").stat().st_size > 10_000
+    assert list((tmp_path / "run" / "tensorboard").rglob("events.*"))
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["finished"].keys() == {
+        "geometry",
+        "template",
+    }
+    # nothing is left to do, so nothing is done
+    again = train(store_path, small_config(), out=tmp_path / "run", on_progress=seen.append)
+    assert again.costs["geometry"]["steps"] == 8
+    assert len(seen) == 8
+
+
+@pytest.mark.parametrize("part", ["geometry", "template"])
+def test_a_killed_run_goes_on_as_if_it_had_not_been(
+    store_path: Path, small_config: Configs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    config = small_config(part=part, accumulate=2, curriculum=True)
+    train(store_path, config, out=tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        _kill_at(patch, 6)
+        with pytest.raises(_Killed):
+            train(store_path, config, out=tmp_path / "killed")
+    steps: list[int] = []
+    report = train(store_path, config, out=tmp_path / "killed", on_progress=lambda p: steps.append(p.step))
+    assert steps == [6, 8]  # from the checkpoint of step 4 on
+    assert report.costs[part]["steps"] == 8
+    assert _equal(_weights(tmp_path / "whole" / "weights.safetensors", part), _weights(report.weights, part))
+
+    def losses(folder: str) -> list[tuple[str, ...]]:
+        with (tmp_path / folder / "metrics.csv").open() as stream:
+            rows = [r for r in csv.DictReader(stream) if r["quantity"] != "crystals_per_second"]
+        return [(r["step"], r["split"], r["quantity"], r["value"]) for r in rows]
+
+    assert losses("killed") == losses("whole")
+
+
+def test_another_seed_gives_other_weights(store_path: Path, small_config: Configs, tmp_path: Path) -> None:
+    a, b = (
+        train(store_path, small_config(part="geometry", max_steps=2, seed=seed), out=tmp_path / str(seed))
+        for seed in (0, 1)
+    )
+    assert not _equal(_weights(a.weights, "geometry"), _weights(b.weights, "geometry"))
+
+
+def test_training_lowers_the_loss(store_path: Path, small_config: Configs, tmp_path: Path) -> None:
+    config = small_config(part="template", max_steps=60, validate_every=20, learning_rate=1e-2, ema_decay=0.9)
+    report = train(store_path, config, out=tmp_path / "run")
+    with (tmp_path / "run" / "metrics.csv").open() as stream:
+        rows = [r for r in csv.DictReader(stream) if r["split"] == "train" and r["quantity"] == "loss"]
+    assert float(rows[-1]["value"]) < 0.8 * float(rows[0]["value"])
+    assert report.validation["template"]["composition"] < report.validation["template"]["nothing"]
+
+
+def test_initial_weights_are_where_training_starts_and_the_other_part_stays(
+    store_path: Path, small_config: Configs, tmp_path: Path
+) -> None:
+    first = train(store_path, small_config(max_steps=2), out=tmp_path / "first")
+    config = small_config(part="template", max_steps=2, geometry=TrainingConfig(max_steps=1).geometry)
+    second = train(store_path, config, out=tmp_path / "second", init=first.weights)
+    assert _equal(_weights(first.weights, "geometry"), _weights(second.weights, "geometry"))
+    assert not _equal(_weights(first.weights, "template"), _weights(second.weights, "template"))
+    checkpoint = load_checkpoint(second.weights)
+    assert torch.equal(checkpoint.lattice_mean, load_checkpoint(first.weights).lattice_mean)
+    assert checkpoint.history.initial_weights == "weights.safetensors"
+    other = replace(small_config().template, width=32)
+    with pytest.raises(ConfigError, match="other sizes"):
+        train(store_path, small_config(template=other), out=tmp_path / "third", init=first.weights)
+
+
+def test_a_crystal_that_is_not_finite_is_named_and_the_rest_goes_on(
+    store_path: Path, small_config: Configs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import nucleate.training.train as module
+
+    original = module.fitting
+    row = int(Store.open(store_path).split("train").rows[3])
+
+    def spoiled(pool, limits):
+        params = pool.crystals.lattice_params.clone()
+        params[pool.rows == row, 0] = 200.0  # a volume beyond float32
+        return original(replace(pool, crystals=pool.crystals.replace(lattice_params=params)), limits)
+
+    monkeypatch.setattr("nucleate.training.crystal_stream.fitting", spoiled)
+    name = Store.open(store_path)[row].id
+    with pytest.warns(UserWarning, match=name):
+        report = train(store_path, small_config(part="geometry"), out=tmp_path / "run")
+    assert report.num_non_finite >= 1
+    with (tmp_path / "run" / "non_finite.csv").open() as stream:
+        assert {row["id"] for row in csv.DictReader(stream)} == {name}
+    assert all(torch.isfinite(w).all() for w in _weights(report.weights, "geometry").values())
+
+
+def test_physics_penalties_are_recorded_and_change_the_weights(
+    store_path: Path, small_config: Configs, tmp_path: Path
+) -> None:
+    plain = train(store_path, small_config(part="geometry", max_steps=4), out=tmp_path / "plain")
+    config = small_config(part="geometry", max_steps=4, distance_weight=1.0, volume_weight=0.1)
+    helped = train(store_path, config, out=tmp_path / "helped")
+    with (tmp_path / "helped" / "metrics.csv").open() as stream:
+        values = {r["quantity"]: float(r["value"]) for r in csv.DictReader(stream) if r["split"] == "train"}
+    assert values.keys() >= {"distance", "volume"}
+    assert np.isfinite(list(values.values())).all()
+    assert not _equal(_weights(plain.weights, "geometry"), _weights(helped.weights, "geometry"))
+
+
+def test_a_folder_of_another_run_is_refused(store_path: Path, small_config: Configs, tmp_path: Path) -> None:
+    train(store_path, small_config(part="template", max_steps=2), out=tmp_path / "run")
+    with pytest.raises(TrainingError, match=r"learning_rate 0\.001 there, 0\.01 asked"):
+        train(
+            store_path, small_config(part="template", max_steps=2, learning_rate=0.01), out=tmp_path / "run"
+        )
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").touch()
+    with pytest.raises(TrainingError, match=r"is not empty and holds no training run \(thesis.txt\)"):
+        train(store_path, small_config(), out=tmp_path / "mine")
+
+
+def test_ctrl_c_keeps_what_is_done(
+    store_path: Path, small_config: Configs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def press(progress: TrainingProgress) -> None:
+        if progress.step == 6:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    config = small_config(part="template")
+    with pytest.raises(KeyboardInterrupt, match="repeat the command to go on"):
+        train(store_path, config, out=tmp_path / "run", on_progress=press)
+    steps: list[int] = []
+    report = train(store_path, config, out=tmp_path / "run", on_progress=lambda p: steps.append(p.step))
+    assert steps == [8]
+    assert report.costs["template"]["steps"] == 8
+    whole = train(store_path, config, out=tmp_path / "whole")
+    assert _equal(_weights(whole.weights, "template"), _weights(report.weights, "template"))
+
+
+def test_two_processes_train_one_network(store_path: Path, small_config: Configs, tmp_path: Path) -> None:
+    config = small_config(part="geometry", max_steps=2, validate_every=2, devices=2)
+    (tmp_path / "config.yaml").write_text(config_yaml(config))
+    code = (
+        "import sys; from nucleate.training.config import read_config; from nucleate.training.train import train\n"
+        "report = train(sys.argv[1], read_config(sys.argv[2]), out=sys.argv[3])\n"
+        "print('costs', report.costs['geometry']['processes'], report.validation['geometry']['loss'])\n"
+    )
+    (tmp_path / "run.py").write_text(code)
+    arguments = [sys.executable, tmp_path / "run.py", store_path, tmp_path / "config.yaml", tmp_path / "run"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    result = subprocess.run(
+        [str(a) for a in arguments], capture_output=True, text=True, check=False, env=environment, timeout=300
+    )
+    assert result.returncode == 0, result.stderr
+    lines = [line for line in result.stdout.splitlines() if line.startswith("costs")]
+    assert len(lines) == 2
+    assert lines[0] == lines[1]  # the ranks agree on the validation over all crystals
+    assert (
+        load_checkpoint(tmp_path / "run" / "weights.safetensors").history.training["geometry"]["processes"]
+        == 2
+    )
