@@ -20,6 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
+from nucleate.crystal.species import SYMBOLS
+
 LAST = 103
 MINIMUM_REPORTS = 6  # smact's own filtered list keeps states with more than 5 reports
 COMMON_SHARE = 0.1
@@ -133,11 +135,7 @@ def main() -> None:
     shannon = fetch_table("ionicradii")
     counts = icsd_counts()
 
-    symbols, masses = [], []
-    for z in range(1, 119):
-        symbols.append(str(frame.symbol[z]))
-        masses.append(float(frame.atomic_weight[z]))
-
+    symbols = SYMBOLS
     names = [
         "period", "group", "electronegativity", "covalent_radius", "ionic_radius", "metallic_radius",
         "vdw_radius", "valence_s", "valence_p", "valence_d", "valence_f", "ionisation_energy",
@@ -247,7 +245,7 @@ def main() -> None:
             "oxidation_state_max": float(max(common[-1])) if common[-1] else 0.0,
             "oxidation_state_mean": float(np.mean(common[-1])) if common[-1] else 0.0,
             "atomic_volume": atomic_volume,
-            "atomic_mass": masses[z - 1],
+            "atomic_mass": float(row.atomic_weight),
             "melting_point": with_fallback("melting_point", z, mine.melting_point, foreign.melting_point),
         }
         for name in names:
@@ -263,8 +261,6 @@ def main() -> None:
     result = {
         "format": 1,
         "versions": {name: version(name) for name in ("mendeleev", "pymatgen-core", "smact")},
-        "symbols": symbols,
-        "atomic_mass": masses,
         "block": "".join(block),
         "metallic": "".join(
             "n" if z in NONMETALS else "s" if z in METALLOIDS else "m" for z in range(1, LAST + 1)

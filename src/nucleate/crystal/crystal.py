@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from nucleate.crystal.elements import atomic_mass
+from nucleate.crystal.elements import mass_density
 from nucleate.crystal.ragged import segment_positions
 from nucleate.crystal.space_group import SpaceGroup, space_group
 from nucleate.crystal.species import element_symbol
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from nucleate.crystal.encoded import EncodedStructure
 
 CellKind = Literal["conventional", "primitive"]
-
-_AMU_PER_A3_IN_G_PER_CM3 = 1.66053906660
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,11 +154,8 @@ class Crystal:
 
     @property
     def density(self) -> float:
-        """Mass density in g/cm^3."""
-        masses = sum(
-            atomic_mass(int(z)) * int(m) for z, m in zip(self.atomic_numbers, self.multiplicities_primitive)
-        )
-        return masses / (self.num_atoms_primitive * self.volume_per_atom) * _AMU_PER_A3_IN_G_PER_CM3
+        """Mass density in g/cm^3, with the natural mixture of isotopes."""
+        return mass_density(self.composition, self.num_atoms_primitive * self.volume_per_atom)
 
     @property
     def composition(self) -> dict[int, int]:

@@ -1,11 +1,15 @@
-"""Atomic masses, as much chemistry as a crystal needs to weigh itself."""
+"""Atomic masses and density, as much chemistry as a crystal needs to weigh itself."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 
 from nucleate.crystal.species import element_symbol
+
+GRAMS_PER_CM3_PER_U_PER_A3 = 1.66053906660
+"""1 u/Å³ in g/cm³ (CODATA 2018 atomic mass constant)."""
 
 
 @cache
@@ -24,3 +28,9 @@ def atomic_mass(atomic_number: int) -> float:
     """
     element_symbol(atomic_number)
     return _masses()[atomic_number - 1]
+
+
+def mass_density(counts: Mapping[int, int], volume: float) -> float:
+    """Mass density in g/cm³ of so many atoms of each atomic number in ``volume`` Å³, natural isotopes."""
+    mass = sum(atomic_mass(z) * count for z, count in counts.items())
+    return GRAMS_PER_CM3_PER_U_PER_A3 * mass / volume

@@ -24,7 +24,9 @@ SYMBOLS: tuple[str, ...] = (
 ATOMIC_NUMBER_OF: dict[str, int] = {symbol: index + 1 for index, symbol in enumerate(SYMBOLS)}
 """Atomic number of each element symbol."""
 
-_HYDROGEN_ISOTOPES = {"D": 2, "T": 3}
+HYDROGEN_ISOTOPES = {"D": 2, "T": 3}
+"""Mass numbers of the isotopes with symbols of their own."""
+
 _VACANCIES = frozenset({"X", "Va", "Vac", "Q", "Du", "Dum", "Dummy"})
 
 # [mass number] letters [charge], the charge as 3+, +3, +, 2.5+ or ++
@@ -103,12 +105,12 @@ def parse_site_label(text: str) -> Species:
 
 def _species(text: str, letters: str, mass: str | None, oxidation_state: float | None) -> Species:
     symbol = letters.capitalize()
-    if symbol in _HYDROGEN_ISOTOPES:
-        if mass is not None and int(mass) != _HYDROGEN_ISOTOPES[symbol]:
+    if symbol in HYDROGEN_ISOTOPES:
+        if mass is not None and int(mass) != HYDROGEN_ISOTOPES[symbol]:
             raise InvalidStructureError(
-                f"{text!r}: {symbol} has mass number {_HYDROGEN_ISOTOPES[symbol]}, not {mass}"
+                f"{text!r}: {symbol} has mass number {HYDROGEN_ISOTOPES[symbol]}, not {mass}"
             )
-        return Species(1, _HYDROGEN_ISOTOPES[symbol], oxidation_state)
+        return Species(1, HYDROGEN_ISOTOPES[symbol], oxidation_state)
     atomic_number = ATOMIC_NUMBER_OF.get(symbol)
     if atomic_number is None:
         kind = "a dummy species or vacancy, not an element" if symbol in _VACANCIES else "not an element"

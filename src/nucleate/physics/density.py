@@ -5,12 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from nucleate.crystal.elements import mass_density
 from nucleate.errors import InvalidStructureError
 from nucleate.physics.composition import composition_counts
-from nucleate.physics.elements import atomic_mass
-
-GRAMS_PER_CM3_PER_U_PER_A3 = 1.66053906660
-"""1 u/Å³ in g/cm³ (CODATA 2018 atomic mass constant)."""
 
 MINIMUM_DENSITY = 0.5
 MAXIMUM_DENSITY = 25.0
@@ -58,8 +55,7 @@ def density(composition: object, volume: float) -> float:
     """
     if not (math.isfinite(volume) and volume > 0):
         raise InvalidStructureError(f"A density needs a positive volume, got {volume} Å³.")
-    mass = sum(atomic_mass(z) * amount for z, amount in composition_counts(composition).items())
-    return GRAMS_PER_CM3_PER_U_PER_A3 * mass / volume
+    return mass_density(composition_counts(composition), volume)
 
 
 def check_density(

@@ -15,11 +15,14 @@ from typing import Any, Literal
 
 import numpy as np
 
+from nucleate.crystal.elements import atomic_mass as atomic_mass  # one table of masses and symbols: crystal's
+from nucleate.crystal.species import ATOMIC_NUMBER_OF, HYDROGEN_ISOTOPES
+from nucleate.crystal.species import element_symbol as element_symbol
 from nucleate.errors import InvalidStructureError
 from nucleate.shapes import Bool, Float
 
 NUM_ELEMENTS = 103
-"""Elements with feature vectors: H to Lr. Symbols and masses reach to Og (118)."""
+"""Elements with feature vectors: H to Lr. Symbols and masses, which are crystal's, reach to Og (118)."""
 
 FEATURE_NAMES: tuple[str, ...] = (
     "period",
@@ -137,33 +140,16 @@ def element_gaps() -> tuple[ElementGap, ...]:
     return tuple(ElementGap(s, feature, rule) for feature, by in filled.items() for s, rule in by.items())
 
 
-def element_symbol(z: int) -> str:
-    """Chemical symbol of an atomic number from 1 to 118."""
-    symbols = element_table()["symbols"]
-    if not 1 <= z <= len(symbols):
-        raise InvalidStructureError(f"Atomic numbers run from 1 to {len(symbols)}, got {z}.")
-    return symbols[z - 1]
-
-
-@functools.cache
-def _symbol_to_number() -> dict[str, int]:
-    return {symbol: z for z, symbol in enumerate(element_table()["symbols"], start=1)} | {"D": 1, "T": 1}
-
-
 def atomic_number(symbol: str) -> int:
     """Atomic number of a chemical symbol; D and T are hydrogen."""
+    if symbol in HYDROGEN_ISOTOPES:
+        return 1
     try:
-        return _symbol_to_number()[symbol]
+        return ATOMIC_NUMBER_OF[symbol]
     except KeyError:
         raise InvalidStructureError(
             f"{symbol!r} is not a chemical symbol; write it as in the periodic table, such as 'Fe'."
         ) from None
-
-
-def atomic_mass(z: int) -> float:
-    """Standard atomic weight in u, or the mass of the longest-lived isotope; atomic numbers 1 to 118."""
-    element_symbol(z)
-    return element_table()["atomic_mass"][z - 1]
 
 
 def is_metal(z: int, *, metalloids: bool = False) -> bool:
