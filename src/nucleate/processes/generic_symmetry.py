@@ -110,7 +110,7 @@ def _square_roots(count: int) -> Float[np.ndarray, "count"]:
     return roots % 1.0
 
 
-def _generic_coords(number: int, pattern: Pattern) -> list[Float[np.ndarray, "atoms 3"]]:
+def _generic_coords(number: int, pattern: Pattern) -> list[Float[np.ndarray, "_ 3"]]:
     """Atoms of each element in one primitive cell, in primitive fractional coordinates."""
     tables, group = group_arrays(), space_group(number)
     to_primitive = tables["to_primitive"][number - 1]
@@ -130,7 +130,7 @@ def _generic_coords(number: int, pattern: Pattern) -> list[Float[np.ndarray, "at
 
 
 def _translations(
-    number: int, linear: Int[np.ndarray, "3 3"], coords: list[Float[np.ndarray, "atoms 3"]]
+    number: int, linear: Int[np.ndarray, "3 3"], coords: list[Float[np.ndarray, "_ 3"]]
 ) -> Float[np.ndarray, "n 3"]:
     """Translations that with this linear part map each element's atoms to themselves, primitive coordinates.
 

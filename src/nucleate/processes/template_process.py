@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -35,6 +35,7 @@ class TemplateState:
     elements: Int[Tensor, "n orbits"]
 
 
+@runtime_checkable
 class NextOrbitModel(Protocol):
     """Log odds of what comes next; any function of the *set* of orbits will do."""
 

@@ -1,0 +1,160 @@
+"""What may come next, against every template enumerated: exact, without dead ends."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from template_enumeration import Orbits, atoms_of, generic, multisets, sub_multisets
+
+from nucleate.errors import ConditionError
+from nucleate.physics.charge import is_charge_neutral
+from nucleate.physics.elements import is_metal
+from nucleate.processes.neutral_compositions import is_neutral
+from nucleate.processes.template_constraints import TemplateConstraint, template_constraint
+from nucleate.processes.template_lookahead import Lookahead
+
+GROUPS = [1, 2, 6, 16, 75, 99, 123, 143, 187, 195, 221]
+
+
+def _accepts(c: TemplateConstraint, number: int, orbits: Orbits) -> bool:
+    counts = atoms_of(number, orbits)
+    total = sum(counts.values())
+    if c.counts is not None and counts != dict(c.counts):
+        return False
+    if c.neutral and not is_neutral(tuple(sorted(counts.items()))):
+        return False
+    return (
+        c.min_atoms <= total <= c.max_atoms
+        and c.required <= counts.keys() <= c.allowed
+        and generic(number, orbits)
+    )
+
+
+def _possible_parts(c: TemplateConstraint, number: int) -> set[Orbits]:
+    accepted = (o for o in multisets(number, sorted(c.allowed), c.max_atoms) if _accepts(c, number, o))
+    return {part for o in accepted for part in sub_multisets(o)}
+
+
+CONDITIONS = {
+    "composition": {"composition": {8: 2, 22: 1}},
+    "one element": {"composition": {8: 3}},
+    "two each": {"composition": {8: 1, 22: 2}},
+    "chemical system": {"required": [8, 22], "allowed": [8, 22], "max_atoms": 3},
+    "one allowed": {"allowed": [8], "max_atoms": 4},
+    "exact total": {"allowed": [8, 22], "min_atoms": 3, "max_atoms": 3},
+    "range": {"required": [8], "allowed": [8, 22, 38], "min_atoms": 2, "max_atoms": 2},
+}
+
+
+@pytest.mark.parametrize("number", GROUPS)
+@pytest.mark.parametrize("condition", CONDITIONS)
+def test_feasible_parts_are_exactly_those_of_possible_templates(number: int, condition: str) -> None:
+    c = template_constraint(space_groups=[number], **CONDITIONS[condition])
+    lookahead, possible = Lookahead(c), _possible_parts(c, number)
+    assert bool(lookahead.groups()[number - 1]) == bool(possible)
+    for orbits in multisets(number, sorted(c.allowed), c.max_atoms):
+        assert lookahead.feasible(number, orbits) == (orbits in possible), orbits
+        if orbits in possible:
+            completion = lookahead.completion(number, orbits)
+            assert completion is not None
+            assert _accepts(c, number, tuple(sorted((*orbits, *completion))))
+
+
+@pytest.mark.parametrize("number", [2, 99, 123, 221])
+def test_masks_are_the_next_steps_of_possible_templates(number: int) -> None:
+    c = template_constraint(space_groups=[number], composition={8: 2, 22: 1})
+    lookahead, possible = Lookahead(c), _possible_parts(c, number)
+    for orbits in possible:
+        after = {
+            (p, z)
+            for p in range(len(lookahead.next_orbit(number, orbits).positions))
+            for z in (8, 22)
+            if tuple(sorted((*orbits, (p, z)))) in possible
+        }
+        masks = lookahead.next_orbit(number, orbits)
+        assert set(np.flatnonzero(masks.positions)) == {p for p, _ in after}
+        assert masks.end == _accepts(c, number, orbits)
+        for p in {p for p, _ in after}:
+            allowed = np.flatnonzero(lookahead.elements(number, orbits, p)) + 1
+            assert set(allowed.tolist()) == {z for q, z in after if q == p}
+
+
+def test_counting_alone_would_run_into_templates_of_a_higher_group() -> None:
+    """Negative control: P23 has room for CsCl by counting, but every such template is Pm-3m."""
+    from nucleate.processes.feasibility import group_can_hold
+
+    assert group_can_hold(195, {55: 1, 17: 1})
+    lookahead = Lookahead(template_constraint(composition={55: 1, 17: 1}))
+    assert not lookahead.groups()[194]
+    assert lookahead.groups()[220]
+
+
+@pytest.mark.parametrize("number", [1, 2, 99, 123, 221])
+def test_neutral_templates_never_dead_end_and_none_is_charged(number: int) -> None:
+    c = template_constraint(space_groups=[number], allowed=[8, 11, 22], max_atoms=3, neutral=True)
+    lookahead, possible = Lookahead(c), _possible_parts(c, number)
+    for orbits in multisets(number, sorted(c.allowed), c.max_atoms):
+        feasible = lookahead.feasible(number, orbits)
+        assert feasible <= (orbits in possible)
+        if feasible:
+            completion = lookahead.completion(number, orbits)
+            assert completion is not None
+            assert _accepts(c, number, tuple(sorted((*orbits, *completion))))
+
+
+def test_neutrality_is_that_of_the_physics_room(rng: np.random.Generator) -> None:
+    for _ in range(300):
+        elements = rng.choice(np.arange(1, 95), rng.integers(2, 5), replace=False)
+        counts = tuple(sorted((int(z), int(rng.integers(1, 7))) for z in elements))
+        expected = is_charge_neutral(dict(counts)) or all(is_metal(z) for z, _ in counts)
+        assert is_neutral(counts) == expected
+
+
+def test_slots_with_open_elements_reach_the_composition() -> None:
+    """Perovskite positions given, elements open: O has to go on the threefold one."""
+    c = template_constraint(
+        space_groups=[221],
+        composition={38: 1, 22: 1, 8: 3},
+        orbits=[(0, None), (1, None), (2, None)],
+        complete=True,
+    )
+    lookahead = Lookahead(c)
+    assert lookahead.groups()[220]
+    assert set(np.flatnonzero(lookahead.elements(221, (), 0)) + 1) == {38, 22}
+    placed = ((0, 38), (1, 22))
+    assert set(np.flatnonzero(lookahead.elements(221, placed, 2)) + 1) == {8}
+    assert not lookahead.next_orbit(221, placed).end
+    assert lookahead.next_orbit(221, (*placed, (2, 8))).end
+
+
+def test_slots_reserve_their_fixed_positions() -> None:
+    c = template_constraint(
+        space_groups=[221], composition={38: 1, 22: 1, 8: 3}, orbits=[(None, 38), (0, None)]
+    )
+    masks = Lookahead(c).next_orbit(221, ())
+    assert set(np.flatnonzero(masks.positions)) == {1}
+
+
+@pytest.mark.parametrize(
+    ("condition", "message"),
+    [
+        ({"composition": {8: 1}, "excluded": [8]}, "excluded"),
+        ({"composition": {8: 1}, "required": [22]}, "not part of the composition"),
+        ({"composition": {}}, "at least one element"),
+        ({"composition": {11: 2, 17: 1}, "neutral": True}, "charge-neutral"),
+        ({"composition": {8: 4}, "max_atoms": 3}, "4 atoms"),
+        ({"space_groups": [231]}, "231"),
+        ({"space_groups": [1], "crystal_system": "cubic"}, "cubic"),
+        ({"crystal_system": "cubical"}, "cubical"),
+        ({"min_atoms": 5, "max_atoms": 4}, "empty"),
+        ({"orbits": [(0, 8)]}, "exactly one space group"),
+        ({"space_groups": [221], "orbits": [(0, 8), (0, 22)]}, "holds one orbit"),
+        ({"space_groups": [221], "orbits": [(20, 8)]}, "got 20"),
+        ({"space_groups": [221], "complete": True}, "at least one orbit"),
+        ({"required": [200]}, "200"),
+        ({"allowed": [8], "excluded": [8]}, "Every element"),
+    ],
+)
+def test_contradictions_are_refused_with_the_reason(condition: dict, message: str) -> None:
+    with pytest.raises(ConditionError, match=message):
+        template_constraint(**condition)
