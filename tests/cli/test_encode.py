@@ -191,3 +191,30 @@ def test_a_glob_without_a_match_is_an_error(tmp_path: Path) -> None:
     result = _encode(tmp_path / "*.cif")
     assert result.exit_code == 1
     assert "*.cif" in result.stderr
+
+
+def test_what_sites_carry_is_shown_and_written(tmp_path: Path) -> None:
+    atoms = bulk("NiO", "rocksalt", a=4.18, cubic=True)
+    atoms.set_initial_magnetic_moments([1.7, 0, 1.7, 0, -1.7, 0, -1.7, 0])
+    write(tmp_path / "nio.extxyz", atoms, format="extxyz")
+    assert "magnetic_moment of the input's 8 atoms" in _encode(tmp_path / "nio.extxyz").stdout
+    found = _objects(_encode(tmp_path / "nio.extxyz", "--json"))["NiO"]
+    assert found["site_properties"]["magnetic_moment"] == pytest.approx([1.7, 0, 1.7, 0, -1.7, 0, -1.7, 0])
+    elements = [found["orbits"][orbit]["element"] for orbit in found["atom_to_orbit"]]
+    assert elements == atoms.get_chemical_symbols()
+
+
+def test_a_site_without_a_charge_is_null_in_json(tmp_path: Path) -> None:
+    text = "data_x\n_space_group_IT_number 221\n" + "".join(f"_cell_length_{x} 4\n" for x in "abc")
+    text += "".join(f"_cell_angle_{x} 90\n" for x in ("alpha", "beta", "gamma"))
+    text += "loop_\n_atom_site_type_symbol\n_atom_site_fract_x\n_atom_site_fract_y\n_atom_site_fract_z\n"
+    (tmp_path / "x.cif").write_text(text + "Cs1+ 0 0 0\nCl 0.5 0.5 0.5\n")
+    found = _objects(_encode(tmp_path / "x.cif", "--json"))["ClCs"]
+    assert found["site_properties"]["oxidation_state"] == [1.0, None]
+
+
+@pytest.mark.parametrize("wrong", ["0", "-1", "nan", "10"])
+def test_a_tolerance_that_cannot_be_is_wrong_usage(files: Path, wrong: str) -> None:
+    result = _encode(files / "salt.cif", "--symprec", wrong)
+    assert result.exit_code == 2
+    assert "between 0 and 10 Å" in result.stderr

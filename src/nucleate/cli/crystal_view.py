@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -83,7 +84,11 @@ def crystal_values(crystal: Crystal) -> dict[str, Any]:
 def encoding_values(
     record: Record, encoded: EncodedStructure, groups: Mapping[float, int | None]
 ) -> dict[str, Any]:
-    """`crystal_values` with where the structure came from and how far the ideal crystal lies from it."""
+    """`crystal_values`, where the structure came from, and what ties the crystal to the atoms of the input.
+
+    ``atom_to_orbit`` and ``site_properties`` (isotopes, oxidation states, moments, forces, ... in the input's
+    frame) have one entry per atom of the input; what a site does not state is null.
+    """
     return {
         "id": record.id,
         "file": record.provenance.file,
@@ -92,6 +97,10 @@ def encoding_values(
         "max_displacement": encoded.max_displacement,
         "max_strain": encoded.max_strain,
         "space_group_numbers": {f"{tolerance:g}": number for tolerance, number in groups.items()},
+        "atom_to_orbit": encoded.atom_to_orbit.tolist(),
+        "site_properties": {
+            name: _plain(np.asarray(values).tolist()) for name, values in encoded.site_properties.items()
+        },
     }
 
 
@@ -104,6 +113,10 @@ def encoding_panel(record: Record, encoded: EncodedStructure, groups: Mapping[fl
             f"{t:g} Å: {group_name(n) if n else 'none found'}" for t, n in groups.items()
         ),
     }
+    if encoded.site_properties:
+        lines["carried along"] = (
+            f"{', '.join(encoded.site_properties)} of the input's {encoded.num_atoms} atoms"
+        )
     return crystal_panel(encoded.crystal, title=_place(record), details=lines)
 
 
@@ -160,6 +173,13 @@ def _place(record: Record) -> str:
     """The record's id, and the file and row it came from where they say more."""
     file, row = record.provenance.file, record.provenance.row
     return f"{record.id} ({file})" if row in (0, "") else f"{record.id} ({file}, row {row})"
+
+
+def _plain(value: Any) -> Any:
+    """Nested lists with None for the numbers that JSON does not have (NaN: not stated)."""
+    if isinstance(value, list):
+        return [_plain(entry) for entry in value]
+    return None if isinstance(value, float) and not isfinite(value) else value
 
 
 def _affine(coefficients: np.ndarray, letters: str, shift: float) -> str:

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from nucleate.cli.errors import EXIT_FAILED, CommandGroup, error_console
+from nucleate.cli.symprec import Symprec
 from nucleate.errors import NucleateError
 
 if TYPE_CHECKING:
@@ -90,9 +91,7 @@ def build(
         str | None,
         typer.Option(metavar="URL", help="A running Dask scheduler (`tcp://host:8786`) to use instead."),
     ] = None,
-    symprec: Annotated[
-        float, typer.Option(help="How far (Å) atoms may lie from their symmetric places.")
-    ] = 0.01,
+    symprec: Symprec = 0.01,
     max_atoms: Annotated[int, typer.Option(min=1, help="Leave out cells with more atoms than this.")] = 1000,
     keep_frame: Annotated[
         bool,

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from nucleate.cli.errors import EXIT_FAILED, error_console
+from nucleate.cli.symprec import Symprec
 
 if TYPE_CHECKING:
     from nucleate.data.showcase import ShowcaseRow
@@ -20,9 +21,7 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder for the results, made if it does not exist.")] = Path(
         "out/demo"
     ),
-    symprec: Annotated[
-        float, typer.Option(min=0.0, help="How far (Å) atoms may lie from their symmetric places.")
-    ] = 0.01,
+    symprec: Symprec = 0.01,
 ) -> None:
     """Encode the bundled crystals, rebuild them, and write CIFs, a table and a picture.
 

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from nucleate.cli.errors import EXIT_FAILED, error_console, sentence
+from nucleate.cli.symprec import Symprec
 from nucleate.errors import NucleateError
 
 if TYPE_CHECKING:
@@ -30,9 +31,7 @@ def encode(
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON object per structure and line, for machines.")
     ] = False,
-    symprec: Annotated[
-        float, typer.Option(min=0.0, help="How far (Å) atoms may lie from their symmetric places.")
-    ] = 0.01,
+    symprec: Symprec = 0.01,
     max_atoms: Annotated[int, typer.Option(min=1, help="Refuse cells with more atoms than this.")] = 1000,
     subgroup: Annotated[
         int | None,
@@ -68,7 +67,7 @@ def encode(
     def refuse(file: str, row: int | str | None, reason: str) -> None:
         nonlocal num_refused
         num_refused += 1
-        place = file if row is None else f"{file}, row {row}"
+        place = f"{file or repr(file)}" if row is None else f"{file}, row {row}"
         errors.print(f"[red]{escape(place)}:[/red] {escape(reason)}")
 
     for item in _read(files, max_atoms):

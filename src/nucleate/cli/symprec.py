@@ -1,0 +1,20 @@
+"""The option ``--symprec`` as every command takes it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+
+def _checked(symprec: float) -> float:
+    if not 0 < symprec < 10:
+        raise typer.BadParameter(f"symprec is a distance between 0 and 10 Å, got {symprec:g}")
+    return symprec
+
+
+Symprec = Annotated[
+    float,
+    typer.Option(callback=_checked, help="How far (Å) atoms may lie from their symmetric places."),
+]
+"""A tolerance in Å; one that cannot be is wrong usage (exit code 2)."""
