@@ -145,7 +145,7 @@ def neighbours(
     return found
 
 
-def geometry(crystal: Crystal, *, radius: float = 5.0) -> Float[np.ndarray, "pairs 3"]:
+def geometry(crystal: Crystal, *, radius: float = 4.0) -> Float[np.ndarray, "pairs 3"]:
     """Every (element, neighbour's element, distance) of one primitive cell, sorted: equal for equal crystals."""
     cell = crystal.unit_cell("primitive")
     rows = []
@@ -157,9 +157,9 @@ def geometry(crystal: Crystal, *, radius: float = 5.0) -> Float[np.ndarray, "pai
 
 
 def same_geometry(a: Crystal, b: Crystal) -> bool:
-    """Whether two crystals have the same interatomic distances up to 5 Å (pairs at the rim left out)."""
+    """Whether two crystals have the same interatomic distances up to 4 Å (pairs at the rim left out)."""
     first, second = geometry(a), geometry(b)
-    first, second = (x[x[:, 2] < 5.0 - 1e-6] for x in (first, second))
+    first, second = (x[x[:, 2] < 4.0 - 1e-6] for x in (first, second))
     return first.shape == second.shape and np.allclose(first, second, atol=1e-7)
 
 

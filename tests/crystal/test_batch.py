@@ -134,7 +134,7 @@ def test_orbits_that_do_not_add_up_are_refused() -> None:
 @pytest.mark.parametrize("number", [2, 9, 15, 43, 62, 122, 136, 146, 166, 178, 194, 206, 216, 227])
 def test_gradients_equal_finite_differences(number: int) -> None:
     crystal = random_crystal(number, np.random.default_rng(number))
-    batch = CrystalBatch.from_crystals([crystal, crystal])
+    batch = CrystalBatch.from_crystals([random_crystal(1, np.random.default_rng(0)), crystal])
     free = batch.free_coords.clone().requires_grad_()
     params = batch.lattice_params.clone().requires_grad_()
     weights = torch.randn(
@@ -150,7 +150,7 @@ def test_gradients_equal_finite_differences(number: int) -> None:
     assert not free.grad[~mask].any()  # columns that are not free move nothing
     step = 1e-6
     for tensor, chosen in ((free, mask), (params, params.detach() != 0)):
-        for row, column in chosen.nonzero().tolist():
+        for row, column in chosen.nonzero()[::2].tolist():
             values = []
             for sign in (1, -1):
                 moved = tensor.detach().clone()

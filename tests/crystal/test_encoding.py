@@ -114,7 +114,7 @@ def assert_same(found: Crystal, crystal: Crystal) -> None:
     assert same_encoding(found.canonical(), crystal.canonical())
 
 
-@pytest.mark.parametrize("number", [*range(1, 231, 3), 76, 78, 144, 145, 146, 155, 161, 169, 170, 212, 213])
+@pytest.mark.parametrize("number", [*range(1, 231, 5), 76, 78, 144, 145, 146, 155, 161, 169, 170, 212, 213])
 @pytest.mark.parametrize("left_handed", [False, True])
 def test_disguised_random_crystals_are_recognised(number: int, left_handed: bool) -> None:
     rng = np.random.default_rng(number)
@@ -195,13 +195,13 @@ def test_the_reported_displacement_is_the_largest_of_all_atoms(rng: np.random.Ge
     ["tio2-rutile", "srtio3-strontium-titanate", "mgo-periclase", "zns-wurtzite", "al2o3-corundum",
      "mg2sio4-forsterite", "sio2-alpha-quartz-p3-121", "c-diamond", "tio2-anatase", "zro2-baddeleyite"],
 )  # fmt: skip
-def test_descent_to_every_subgroup(crystal_id: str, rng: np.random.Generator) -> None:
+def test_descent_to_subgroups(crystal_id: str, rng: np.random.Generator) -> None:
     cell = bundled_crystal(crystal_id).unit_cell
     cell = replace(cell, lattice=cell.lattice @ random_rotation(rng))
     number = bundled_crystal(crystal_id).space_group_number
     available = sorted({s.space_group_number for s in translationengleiche_subgroups(number)})
     assert 1 in available
-    for subgroup in available:
+    for subgroup in {*available[:3], *available[:: max(1, len(available) // 6)]}:
         encoded = encode(cell, subgroup=subgroup)
         assert encoded.crystal.space_group_number == subgroup
         assert same_atoms(encoded.unit_cell(), cell, tolerance=1e-3)
