@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from invariants import assert_crystal_invariants
 from pymatgen.core import Lattice, Structure
-from synthetic import random_crystal, same_encoding, smallest_distance
+from synthetic import generic_crystal, random_crystal, same_encoding, smallest_distance
 
 from nucleate.crystal import Crystal, encode, space_group
 from nucleate.data.bundled import load_bundled
@@ -163,6 +163,38 @@ def test_a_crystal_is_frozen() -> None:
 def test_what_cannot_be_is_refused(changes: dict, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         rutile(**changes)
+
+
+@pytest.mark.parametrize(("u", "label"), [(0.0, "2a"), (0.5, "2b"), (1e-4, "2a"), (-1.5, "2b")])
+def test_an_orbit_whose_images_meet_is_named(u: float, label: str) -> None:
+    crystal = rutile(wyckoff_indices=np.array([1, 5]), free_coords=np.array([[0.0, 0, 0], [u, 0, 0]]))
+    message = (
+        rf"orbit 1 \(O on 4f of space group 136\).* 0\.00\d\d Å apart: the point belongs to position {label}"
+    )
+    with pytest.raises(WyckoffError, match=message):
+        crystal.check_orbits()
+
+
+@pytest.mark.parametrize("number", range(1, 231, 3))
+def test_general_points_are_complete_orbits_and_points_of_other_positions_are_named(number: int) -> None:
+    rng = np.random.default_rng(number)
+    group = space_group(number)
+    crystal = generic_crystal(number, 0, rng)
+    crystal.check_orbits()
+    general = group.wyckoff_positions[-1]
+    for position in group.wyckoff_positions[:-1]:
+        point = position.orbit(
+            position.period_lattice @ np.array([0.137, 0.219, 0.391])[: position.num_free]
+        )[-1]
+        assert position.distance(point, lattice=crystal.lattice) < 1e-9
+        free = crystal.free_coords.copy()
+        free[-1] = np.linalg.solve(general.basis, point - general.origin)
+        with pytest.raises(WyckoffError, match=f"belongs to position {position.label}"):
+            replace(crystal, free_coords=free).check_orbits()
+    off = crystal.representatives[-1]
+    assert general.distance(off, lattice=crystal.lattice) < 1e-9
+    for position in group.wyckoff_positions[:-1]:
+        assert position.distance(off, lattice=crystal.lattice) > 0.01
 
 
 def test_a_position_with_free_coordinates_holds_many_orbits() -> None:

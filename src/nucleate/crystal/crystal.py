@@ -61,6 +61,11 @@ class Crystal:
                 f"space group {group.number} ({group.symbol}) has {group.lattice_subspace.num_params} free "
                 f"lattice parameters, got {len(self.lattice_params)}"
             )
+        if not len(self.wyckoff_indices) == len(self.atomic_numbers) == len(self.free_coords):
+            raise InvalidStructureError(
+                f"every orbit needs a position, an element and free coordinates, got {len(self.wyckoff_indices)}, "
+                f"{len(self.atomic_numbers)} and {len(self.free_coords)} of them"
+            )
         if not len(self.wyckoff_indices):
             raise InvalidStructureError("a crystal needs at least one orbit, got none")
         # Plain lists: a crystal has few orbits, and each array operation costs more than going over all of them.
@@ -219,6 +224,36 @@ class Crystal:
         # A rounding error below a lattice plane counts as on it: 0, neither 1 nor -1e-16.
         wrapped = np.maximum(coords - np.floor(coords + 1e-12), 0.0)
         return UnitCell(lattice, wrapped, self.atomic_numbers[orbit].astype(np.int64))
+
+    def check_orbits(self, *, distance: float = 0.01) -> None:
+        """Nothing, if every orbit has as many atoms as its position says.
+
+        Args:
+            distance: images of one orbit nearer than this (Å) are one atom.
+
+        Raises:
+            WyckoffError: free coordinates so special that images of an orbit meet; the message names the position
+                the point belongs to.
+        """
+        coords, orbit = self.image_coords(), self.atom_to_orbit
+        first = np.cumsum(self.multiplicities_primitive) - self.multiplicities_primitive
+        difference = (coords - coords[first[orbit]]) @ np.linalg.inv(self.group.primitive_basis).T
+        lengths = np.linalg.norm((difference - np.rint(difference)) @ self.primitive_lattice, axis=1)
+        lengths[first] = np.inf
+        if lengths.min() >= distance:
+            return
+        worst = int(orbit[lengths.argmin()])
+        position, free = self.positions[worst], self.free_coords[worst]
+        special = next(
+            p
+            for p in self.group.wyckoff_positions
+            if p.distance(position.coords(free[: position.num_free]), lattice=self.lattice) < distance
+        )
+        raise WyckoffError(
+            f"orbit {worst} ({element_symbol(int(self.atomic_numbers[worst]))} on {position.label} of space group "
+            f"{self.space_group_number}) at free coordinates {free[: position.num_free].tolist()} has images "
+            f"{lengths.min():.4f} Å apart: the point belongs to position {special.label}"
+        )
 
     # ---- to and from other conventions ---------------------------------------------------------------------
 

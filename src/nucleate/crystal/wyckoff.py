@@ -87,3 +87,16 @@ class WyckoffPosition:
         points = (self.centring_vectors[:, None, :] + points).reshape(-1, 3)
         wrapped = points - np.floor(points)
         return np.where(wrapped >= 1.0, 0.0, wrapped)
+
+    def distance(self, point: Float[np.ndarray, "3"], *, lattice: Float[np.ndarray, "3 3"]) -> float:
+        """Distance in Å of a point (fractional) from the nearest point of this position, all images included.
+
+        Exact on the position and near it; further away the nearest image by ``functionals`` is taken.
+        """
+        points = (
+            np.linalg.solve(self.rotations, (point - self.translations)[:, :, None])[:, :, 0] - self.origin
+        )
+        points = points - np.rint(points @ self.functionals.T) @ self.section.T
+        normal = self.basis.T @ lattice @ lattice.T
+        along = np.linalg.solve(normal @ self.basis, normal @ points.T) if self.num_free else np.zeros((0, 1))
+        return float(np.linalg.norm((points - (self.basis @ along).T) @ lattice, axis=1).min())
