@@ -25,6 +25,8 @@ from nucleate.physics.elements import element_features, element_values
 from nucleate.shapes import Float, Int
 
 MASKED_ELEMENT = 0
+TIME_FLOOR = 0.05
+"""Added to the noise level where outputs are scaled by it."""
 NUM_ELEMENTS = 103
 """Elements the tables know everything about; hydrogen to lawrencium."""
 
@@ -51,7 +53,7 @@ class OrbitTransformerConfig:
     hidden: int = 96
     layers: int = 4
     heads: int = 8
-    num_basis: int = 16
+    num_basis: int = 24
     radius: float = 1.95
     fixed_radius: float | None = None
     num_sources: int = 8
@@ -210,9 +212,11 @@ class OrbitTransformer(nn.Module):
         """The network's guess at the clean crystals."""
         inputs = self.embed(noisy)
         outputs = self.propagate(noisy.crystals, inputs)
+        # the way to the clean end is as long as the noise level: what is left to learn has one scale at all levels
+        reach = (noisy.coord_time + TIME_FLOOR)[noisy.crystals.orbit_to_crystal]
         return Denoised(
-            displacements=outputs.forces,
-            lattice_params=self._lattice(noisy.crystals, outputs, inputs.condition),
+            displacements=outputs.forces * reach[:, None],
+            lattice_params=self._lattice(noisy, outputs, inputs.condition),
             element_logits=self.element_head(outputs.scalars),
         )
 
@@ -324,23 +328,18 @@ class OrbitTransformer(nn.Module):
             return total / crystals.num_atoms_primitive[:, None, None]
 
     def _lattice(
-        self, crystals: CrystalBatch, outputs: OrbitOutputs, condition: Float[Tensor, "crystals condition"]
+        self, noisy: NoisyCrystals, outputs: OrbitOutputs, condition: Float[Tensor, "crystals condition"]
     ) -> Float[Tensor, "crystals 6"]:
         """Clean lattice parameters: the noisy strain S, a polynomial of it, and the learned stress."""
-        noisy = _strain(crystals.lattice_params)
-        eye = torch.eye(3, dtype=noisy.dtype, device=noisy.device)
-        mean = torch.diagonal(noisy, dim1=1, dim2=2).mean(dim=1)
-        deviator = noisy - mean[:, None, None] * eye
-        head = self.lattice_head(torch.cat([outputs.pooled, condition], dim=1)).to(noisy.dtype)[
-            :, :, None, None
-        ]
-        clean = (
-            noisy
-            + head[:, 0] * eye
-            + head[:, 1] * deviator
-            + head[:, 2] * (deviator @ deviator)
-            + outputs.stress
-        )
+        crystals = noisy.crystals
+        strain = _strain(crystals.lattice_params)
+        eye = torch.eye(3, dtype=strain.dtype, device=strain.device)
+        mean = torch.diagonal(strain, dim1=1, dim2=2).mean(dim=1)
+        deviator = strain - mean[:, None, None] * eye
+        head = self.lattice_head(torch.cat([outputs.pooled, condition], dim=1)).to(strain.dtype)
+        first, second, third = head[:, :, None, None].unbind(dim=1)
+        change = first * eye + second * deviator + third * (deviator @ deviator) + outputs.stress
+        clean = strain + (noisy.lattice_time + TIME_FLOOR)[:, None, None] * change
         params = torch.einsum("cij,kij->ck", clean, _strain_basis(clean.device, clean.dtype))
         return params * free_lattice_params(crystals.space_group_number)
 
