@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from pymatgen.core import Lattice, Structure
 from synthetic import disguised, neighbours, noisy, random_rotation, same_atoms
 
-from nucleate.crystal import EncodedStructure, UnitCell, encode
+from nucleate.crystal import Crystal, EncodedStructure, UnitCell, encode
 from nucleate.data.bundled import bundled_crystal
 
 REAL = [
@@ -150,3 +151,23 @@ def test_noise_does_not_disturb_the_assignment(rng: np.random.Generator) -> None
     exact, rough = encode(cell), encode(noisy(cell, rng, size=3e-3))
     assert (exact.atom_to_orbit == rough.atom_to_orbit).all()
     assert same_atoms(rough.unit_cell(), cell, tolerance=2e-2)
+
+
+def test_the_original_cell_in_pymatgen_ase_and_poscar() -> None:
+    """A left-handed supercell with moments comes back in its own cell, frame and order in every library."""
+    structure = Structure.from_spacegroup("Fm-3m", Lattice.cubic(4.2), ["Ni", "O"], [[0, 0, 0], [0.5] * 3])
+    structure.make_supercell([[0, 1, 0], [1, 0, 0], [0, 0, 2]])  # the axes exchanged: left-handed
+    structure.add_site_property("magmom", [float(i) for i in range(len(structure))])
+    assert np.linalg.det(structure.lattice.matrix) < 0
+    encoded = Crystal.from_structure(structure)
+    back, atoms = encoded.to_structure(), encoded.to_atoms()
+    assert np.allclose(back.lattice.matrix, structure.lattice.matrix, atol=1e-9)
+    assert back.species == structure.species
+    assert back.site_properties["magmom"] == structure.site_properties["magmom"]
+    offsets = back.frac_coords - structure.frac_coords
+    assert np.allclose(offsets, np.rint(offsets), atol=1e-9)
+    assert np.allclose(atoms.cell[:], structure.lattice.matrix, atol=1e-9)
+    assert atoms.get_initial_magnetic_moments().tolist() == structure.site_properties["magmom"]
+    again = Crystal.from_structure(encoded.to_poscar())
+    assert again.crystal.bucket_key == encoded.crystal.bucket_key
+    assert again.num_atoms == len(structure)

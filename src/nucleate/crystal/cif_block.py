@@ -11,6 +11,11 @@ from nucleate.errors import ParseError
 NULL_VALUES = ("?", ".")
 """Unknown and inapplicable."""
 
+_GEMMI_PLACE = re.compile(
+    r"(?:data|string):(?P<line>\d+)(?::(?P<column>\d+)\(\d+\)|(?P<block> in [^:]*))?:\s*"
+)
+"""How gemmi says where: ``data:5:7(28): ...`` (line, column, byte) or ``data:2 in data_x: ...``."""
+
 _NUMBER = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)(?:\(\d*\))?", re.ASCII)
 
 
@@ -110,10 +115,20 @@ def read_blocks(text: str, *, name: str) -> list[CifTags]:
     try:
         document = cif.read_string(text.encode("utf-8", errors="replace"))
     except (ValueError, RuntimeError, IndexError) as error:
-        reason = str(error).removeprefix("string:").removeprefix("string in ").strip()
-        raise ParseError(f"{name} is not a valid CIF, line {reason}") from error
+        raise ParseError(f"{name} is not a valid CIF, {_place_and_reason(str(error))}") from error
     if len(document) == 0:
         raise ParseError(f"{name} holds no CIF data block")
     if len(document) == 1:
         return [CifTags(document[0], name)]
     return [CifTags(block, f"{name}, data block {block.name.strip()!r}") for block in document]
+
+
+def _place_and_reason(text: str) -> str:
+    """gemmi's message with the place in words: ``line 5, column 7: unterminated 'string'``."""
+    match = _GEMMI_PLACE.match(text)
+    if match is None:
+        return text
+    place = f"line {match['line']}"
+    if match["column"] is not None:
+        place += f", column {int(match['column']) + 1}"
+    return f"{place}{match['block'] or ''}: {text[match.end() :]}"

@@ -72,6 +72,24 @@ class EncodedStructure:
             lattice, coords, self.crystal.atomic_numbers[self.atom_to_orbit], self.site_properties
         )
 
+    def to_structure(self) -> Any:
+        """A pymatgen Structure of ``unit_cell()``: the input's own cell and frame, site properties included."""
+        from nucleate.crystal.convert import unit_cell_to_pymatgen  # noqa: PLC0415  pymatgen loads late
+
+        return unit_cell_to_pymatgen(self.unit_cell())
+
+    def to_atoms(self) -> Any:
+        """ASE Atoms of ``unit_cell()``: the input's own cell and frame, site properties included."""
+        from nucleate.crystal.convert import unit_cell_to_ase  # noqa: PLC0415  ASE loads late
+
+        return unit_cell_to_ase(self.unit_cell())
+
+    def to_poscar(self, *, comment: str | None = None) -> str:
+        """POSCAR text of ``unit_cell()``: the input's own cell and frame."""
+        from nucleate.crystal.poscar import write_poscar  # noqa: PLC0415  keeps formats off the training path
+
+        return write_poscar(self.unit_cell(), comment=comment or self.crystal.formula)
+
     def vectors_to_standard(self, vectors: Float[np.ndarray, "atoms 3"]) -> Float[np.ndarray, "atoms 3"]:
         """Cartesian vectors (forces, moments) of the user's frame in the frame of ``crystal.lattice``."""
         return vectors @ self.rotation.T
