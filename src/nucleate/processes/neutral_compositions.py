@@ -9,7 +9,7 @@ from functools import cache, lru_cache
 
 from nucleate.physics.elements import is_metal, oxidation_states
 
-MAX_TRIED = 20_000
+MAX_TRIED = 5_000
 """Final compositions looked at, most."""
 
 MAX_MORE = 2
@@ -54,6 +54,7 @@ class FreshElements:
         self.metals = [z for z in allowed if is_metal(z)]
         self.all = list(allowed)
         self.by_state: dict[int, list[int]] = defaultdict(list)
+        self._known: dict[tuple[int, ...], dict[int, list[tuple[int, ...]]]] = {}
         for z in allowed:
             for state in element_states(z):
                 self.by_state[state].append(z)
@@ -67,13 +68,22 @@ class FreshElements:
             metals = [z for z in self.metals if z not in present][: len(amounts)]
             if len(metals) == len(amounts):
                 return tuple(metals)
+        by_charge = self._states_by_charge(amounts)
         for charge in reachable_charges(counts):
-            for states in itertools.product(self.by_state, repeat=len(amounts)):
-                if charge + sum(n * state for n, state in zip(amounts, states)) == 0:
-                    chosen = self._distinct(states, present)
-                    if chosen is not None:
-                        return chosen
+            for states in by_charge.get(-charge, ()):
+                chosen = self._distinct(states, present)
+                if chosen is not None:
+                    return chosen
         return None
+
+    def _states_by_charge(self, amounts: tuple[int, ...]) -> dict[int, list[tuple[int, ...]]]:
+        """Oxidation states of the fresh elements, by the charge that these amounts of them have."""
+        if amounts not in self._known:
+            found: dict[int, list[tuple[int, ...]]] = defaultdict(list)
+            for states in itertools.product(self.by_state, repeat=len(amounts)):
+                found[sum(n * state for n, state in zip(amounts, states))].append(states)
+            self._known[amounts] = found
+        return self._known[amounts]
 
     def _distinct(self, states: tuple[int, ...], present: set[int]) -> tuple[int, ...] | None:
         if not states:
@@ -87,7 +97,7 @@ class FreshElements:
 
 
 def neutral_compositions(
-    placed: CountItems, missing: Sequence[int], fresh: FreshElements, *, low: int, high: int
+    placed: CountItems, missing: Sequence[int], fresh: FreshElements, *, low: int, high: int, amounts: int
 ) -> Iterator[CountItems]:
     """Neutral compositions with ``low`` to ``high`` more atoms, fewest first, at most one for each set of amounts.
 
@@ -100,23 +110,28 @@ def neutral_compositions(
         fresh: elements that may come.
         low: fewest atoms to add.
         high: most atoms to add.
+        amounts: as bits, the numbers of atoms that one element can get.
     """
-    for tried, (grown, new, amounts) in enumerate(_amounts([z for z, _ in placed], missing, low, high)):
+    possible = [n for n in range(1, high + 1) if amounts >> n & 1]
+    for tried, (grown, new, more) in enumerate(
+        _amounts([z for z, _ in placed], missing, low, high, possible)
+    ):
         if tried >= MAX_TRIED:
             return
         counts = dict(placed)
-        for z, n in zip(grown, amounts):
+        for z, n in zip(grown, more):
             counts[z] = counts.get(z, 0) + n
-        known = tuple(sorted(counts.items()))
-        chosen = (
-            fresh.neutralising(known, amounts[len(grown) :]) if new else (() if is_neutral(known) else None)
-        )
+        known, of_fresh = tuple(sorted(counts.items())), more[len(grown) :]
+        if new:
+            chosen = fresh.neutralising(known, of_fresh)
+        else:
+            chosen = () if is_neutral(known) else None
         if chosen is not None:
-            yield tuple(sorted([*known, *zip(chosen, amounts[len(grown) :])]))
+            yield tuple(sorted([*known, *zip(chosen, of_fresh)]))
 
 
 def _amounts(
-    placed: Sequence[int], missing: Sequence[int], low: int, high: int
+    placed: Sequence[int], missing: Sequence[int], low: int, high: int, possible: Sequence[int]
 ) -> Iterator[tuple[tuple[int, ...], int, tuple[int, ...]]]:
     """(elements that get more, number of fresh ones, amounts of all these)."""
     for more in range(MAX_MORE + 1):
@@ -124,16 +139,18 @@ def _amounts(
             for new in range(more, -1, -1):
                 for present in itertools.combinations(placed, more - new):
                     grown = (*missing, *present)
-                    for amounts in _sums(total, len(grown) + new):
+                    for amounts in _sums(total, len(grown) + new, possible):
                         yield grown, new, amounts
 
 
-def _sums(total: int, parts: int) -> Iterator[tuple[int, ...]]:
-    """Every way to write a total as an ordered sum of so many positive parts."""
-    if parts < 2:
-        if parts == 1 and total > 0:
-            yield (total,)
+def _sums(total: int, parts: int, possible: Sequence[int]) -> Iterator[tuple[int, ...]]:
+    """Every way to write a total as an ordered sum of so many possible parts."""
+    if parts == 0:
+        if total == 0:
+            yield ()
         return
-    for first in range(1, total - parts + 2):
-        for rest in _sums(total - first, parts - 1):
+    for first in possible:
+        if first > total:
+            return
+        for rest in _sums(total - first, parts - 1, possible):
             yield (first, *rest)

@@ -21,7 +21,7 @@ import numpy as np
 
 from nucleate.crystal.tables import NUM_GROUPS
 from nucleate.physics.elements import NUM_ELEMENTS, is_metal
-from nucleate.processes.feasibility import Counts, position_classes, unused_fixed
+from nucleate.processes.feasibility import Counts, position_classes, reachable_totals, unused_fixed
 from nucleate.processes.neutral_compositions import (
     FreshElements,
     element_states,
@@ -219,12 +219,14 @@ class Lookahead:
             return ()
         c, placed = self.constraint, _placed(number, orbits)
         total, missing = sum(placed.values()), sorted(c.required - placed.keys())
+        unused = unused_fixed(number, (p for p, _ in orbits))
         reach = neutral_compositions(
             tuple(sorted(placed.items())),
             missing,
             self._fresh,
             low=c.min_atoms - total,
             high=c.max_atoms - total,
+            amounts=reachable_totals(number, unused, 1, max(c.max_atoms - total, 0)),
         )
         for wanted in reach:
             found = self._counted(number, orbits, dict(wanted))
