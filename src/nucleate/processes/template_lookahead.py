@@ -74,6 +74,8 @@ class Lookahead:
         self._next: dict[tuple[int, int, Orbits], NextOrbit] = {}
         self._elements: dict[tuple[int, int, Orbits, int], np.ndarray] = {}
         self._groups: np.ndarray | None = None
+        self._classes_of: tuple[int, Orbits] | None = None
+        self._classes: list[tuple[int, list[int]]] = []
         self._ascending = np.array(sorted(constraint.allowed))
         self._fresh = FreshElements(sorted(constraint.allowed - constraint.required))
 
@@ -285,6 +287,12 @@ class Lookahead:
                 return [(slot.element, [slot.element])]
         elif c.complete:
             return []
+        if (number, orbits) != self._classes_of:
+            self._classes_of, self._classes = (number, orbits), self._alike(number, orbits)
+        return self._classes
+
+    def _alike(self, number: int, orbits: Orbits) -> list[tuple[int, list[int]]]:
+        c = self.constraint
         by_element, placed = _by_element(orbits), _placed(number, orbits)
         named = {s.element for s in c.slots[len(orbits) :]}
         wanted = dict(c.counts or ())
