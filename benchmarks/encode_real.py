@@ -8,7 +8,7 @@ Two passes, each with one JSON line per structure under --work, so that a stoppe
 2. ``match``: pymatgen's StructureMatcher, defaults, original against both the decoded cell and the encoded
    crystal. Much slower, hence a sample per file unless --match-all.
 
-Example: python benchmarks/encode_real.py --data ../shared/data --work /tmp/encode_real \
+Example: python benchmarks/encode_real.py --data ../shared/data --work out/encode_real \
     --match-all --out encode_real.json
 """
 

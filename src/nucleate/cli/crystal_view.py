@@ -113,10 +113,8 @@ def encoding_panel(record: Record, encoded: EncodedStructure, groups: Mapping[fl
             f"{t:g} Å: {group_name(n) if n else 'none found'}" for t, n in groups.items()
         ),
     }
-    if encoded.site_properties:
-        lines["carried along"] = (
-            f"{', '.join(encoded.site_properties)} of the input's {encoded.num_atoms} atoms"
-        )
+    if carried := [name for name in encoded.site_properties if name != "label"]:
+        lines["carried along"] = f"{', '.join(carried)} of the input's {encoded.num_atoms} atoms"
     return crystal_panel(encoded.crystal, title=_place(record), details=lines)
 
 
