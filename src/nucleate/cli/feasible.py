@@ -44,7 +44,7 @@ def feasible(
     from rich.table import Table  # noqa: PLC0415
 
     from nucleate.generation.condition import Condition  # noqa: PLC0415
-    from nucleate.generation.feasible import feasible_groups  # noqa: PLC0415
+    from nucleate.generation.feasible_groups import feasible_groups  # noqa: PLC0415
 
     condition = Condition(
         formula=formula,

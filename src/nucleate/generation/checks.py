@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -84,11 +83,10 @@ def check_crystal(index: int, crystal: Crystal) -> GeneratedRow:
     except InvalidStructureError as error:
         problems.append(str(error))
     found = None
-    if importlib.util.find_spec("moyopy") is not None:
-        try:
-            found = _found_group(crystal)
-        except (SymmetryError, InvalidStructureError) as error:
-            problems.append(str(error))
+    try:
+        found = _found_group(crystal)
+    except (SymmetryError, InvalidStructureError) as error:
+        problems.append(str(error))
     counts = crystal.composition
     symbols = [format_counts({int(z): 1}) for z in crystal.atomic_numbers]
     return GeneratedRow(
@@ -139,8 +137,10 @@ def shortest_distances(crystal: Crystal) -> tuple[float, float]:
         radius *= 1.5
 
 
-def _found_group(crystal: Crystal) -> int:
+def _found_group(crystal: Crystal) -> int | None:
     # Sampling needs no symmetry search; this check is made where moyopy is installed.
-    from nucleate.crystal.encoding import analyse  # noqa: PLC0415
-
+    try:
+        from nucleate.crystal.encoding import analyse  # noqa: PLC0415
+    except ModuleNotFoundError:
+        return None
     return analyse(crystal.unit_cell("primitive"), symprec=FOUND_SYMPREC).number

@@ -141,9 +141,8 @@ class Condition:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Condition:
         """The condition that ``to_dict`` wrote."""
-        return cls(
-            **{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-        )
+        given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return cls(**given)
 
     # ---- how it is asked ---------------------------------------------------------------------------------------
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import io
 import json
 import os
@@ -101,17 +100,20 @@ class ResultFolder:
         crystals: Sequence[Crystal],
     ) -> None:
         """Write the CIFs of new crystals, then the tables of all of them."""
-        # CIF symbols come from gemmi; where only sampling is installed the Parquet table holds the crystals.
-        if importlib.util.find_spec("gemmi") is not None:
-            for row, crystal in new:
-                write_bytes(self.path / "crystals" / f"{row.id}.cif", crystal.to_cif(row.id).encode())
+        for row, crystal in new:
+            try:
+                text = crystal.to_cif(row.id)
+            except ModuleNotFoundError:
+                # The symbols of a CIF come from gemmi; where it is missing the Parquet table holds the crystals.
+                break
+            write_bytes(self.path / "crystals" / f"{row.id}.cif", text.encode())
         buffer = io.BytesIO()
         pq.write_table(_table(rows, crystals), buffer, compression="zstd")
-        text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, fieldnames=_ROW_FIELDS, lineterminator="\n")
+        table = io.StringIO(newline="")
+        writer = csv.DictWriter(table, fieldnames=_ROW_FIELDS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(asdict(row) for row in rows)
-        write_bytes(self.path / "crystals.csv", text.getvalue().encode())
+        write_bytes(self.path / "crystals.csv", table.getvalue().encode())
         write_bytes(self.path / "crystals.parquet", buffer.getvalue())
 
     def write_run(self, content: Mapping[str, Any]) -> None:

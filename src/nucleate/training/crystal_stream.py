@@ -235,10 +235,11 @@ class CrystalStream:
         if self._loaded is None or self._loaded[0] != key:
             store = self.store
             if self.num_windows > 1:
-                blocks = np.arange(0, len(store), ROW_GROUP_SIZE)
+                size = min(ROW_GROUP_SIZE, max(1, self.window // 4))
+                blocks = np.arange(0, len(store), size)
                 order = self._rng(epoch, 0).permutation(blocks)
                 mine = np.array_split(order, self.num_windows)[window]
-                rows = (mine[:, None] + np.arange(ROW_GROUP_SIZE)).ravel()
+                rows = (mine[:, None] + np.arange(size)).ravel()
                 store = store.select(rows[rows < len(store)])
             pool = fitting(load_crystals(store, self.tokens), self.limits)
             if not len(pool):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 
 _COLOURS = {"train": "#94a3b8", "val": "#2b6cb0"}
@@ -14,12 +13,12 @@ def draw_losses(rows: Sequence[dict[str, str]], path: Path) -> bool:
 
     One panel per quantity of each part, training pale and validation dark, against optimiser steps.
     """
-    if find_spec("matplotlib") is None or not rows:
-        return False
     # A bare accelerator machine has no matplotlib; training goes on without the picture there.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
-    from matplotlib.figure import Figure  # noqa: PLC0415
-
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
+        from matplotlib.figure import Figure  # noqa: PLC0415
+    except ModuleNotFoundError:
+        return False
     curves: dict[tuple[str, str], dict[str, list[tuple[int, float]]]] = {}
     for row in rows:
         panel = curves.setdefault((row["part"], row["quantity"]), {})

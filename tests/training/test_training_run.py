@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from nucleate.data import Store
 from nucleate.errors import ConfigError, TrainingError
 from nucleate.models.checkpoint import load_checkpoint
 from nucleate.training.config import TrainingConfig, config_yaml
+from nucleate.training.geometry_task import GeometryTask
 from nucleate.training.recorder import RunRecorder, TrainingProgress
 from nucleate.training.train import train
 
@@ -147,27 +149,34 @@ def test_initial_weights_are_where_training_starts_and_the_other_part_stays(
         train(store_path, small_config(template=other), out=tmp_path / "third", init=first.weights)
 
 
+@pytest.mark.parametrize("what", ["loss", "gradient"])
 def test_a_crystal_that_is_not_finite_is_named_and_the_rest_goes_on(
-    store_path: Path, small_config: Configs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store_path: Path, small_config: Configs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
-    import nucleate.training.train as module
+    bad = next(r for r in Store.open(store_path).iter_records(split="train") if r.crystal.formula == "CaF2")
+    original = GeometryTask.losses
 
-    original = module.fitting
-    row = int(Store.open(store_path).split("train").rows[3])
+    def spoiled(self, network, example):
+        losses = original(self, network, example)
+        if (example.clean.atomic_numbers == 20).any() and (example.clean.atomic_numbers == 9).any():
+            zero = 0 * network.force_gate[-1].bias.sum()
+            # the square root of 0 has an infinite slope
+            losses["loss"] = losses["loss"] + (torch.nan if what == "loss" else torch.sqrt(zero**2))
+        return losses
 
-    def spoiled(pool, limits):
-        params = pool.crystals.lattice_params.clone()
-        params[pool.rows == row, 0] = 200.0  # a volume beyond float32
-        return original(replace(pool, crystals=pool.crystals.replace(lattice_params=params)), limits)
-
-    monkeypatch.setattr("nucleate.training.crystal_stream.fitting", spoiled)
-    name = Store.open(store_path)[row].id
-    with pytest.warns(UserWarning, match=name):
+    monkeypatch.setattr(GeometryTask, "losses", spoiled)
+    with pytest.warns(UserWarning, match=f"the {what} of {re.escape(bad.id)} is not finite"):
         report = train(store_path, small_config(part="geometry"), out=tmp_path / "run")
     assert report.num_non_finite >= 1
     with (tmp_path / "run" / "non_finite.csv").open() as stream:
-        assert {row["id"] for row in csv.DictReader(stream)} == {name}
+        assert {(row["id"], row["not_finite"]) for row in csv.DictReader(stream)} == {(bad.id, what)}
     assert all(torch.isfinite(w).all() for w in _weights(report.weights, "geometry").values())
+    monkeypatch.setattr("nucleate.training.network_module.MOST_NON_FINITE", 0)
+    with (
+        pytest.warns(UserWarning, match=bad.id),
+        pytest.raises(TrainingError, match=r"named in non_finite\.csv"),
+    ):
+        train(store_path, small_config(part="geometry"), out=tmp_path / "strict")
 
 
 def test_physics_penalties_are_recorded_and_change_the_weights(

@@ -1,0 +1,116 @@
+"""``nucleate generate``: options become a condition, refusals come before sampling, the folder is written."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from nucleate.cli.app import app
+from nucleate.cli.generate import parse_groups, parse_lattice, parse_range
+from nucleate.errors import ConditionError
+from nucleate.generation.generator import Generator
+from nucleate.models.checkpoint import Checkpoint, save_checkpoint
+from nucleate.models.orbit_transformer import OrbitTransformer, OrbitTransformerConfig
+from nucleate.models.template_transformer import TemplateTransformer, TemplateTransformerConfig
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    checkpoint = Checkpoint(
+        geometry=OrbitTransformer(
+            OrbitTransformerConfig(scalars=16, vectors=4, hidden=16, layers=1, heads=2)
+        ),
+        template=TemplateTransformer(TemplateTransformerConfig(width=16, layers=1, heads=2)),
+        lattice_mean=torch.tensor([1.65, 0.0, 0.0, 0.0, 0.0, 0.0]),
+        lattice_std=torch.full((6,), 0.1),
+    )
+    return save_checkpoint(tmp_path_factory.mktemp("weights") / "random.safetensors", checkpoint)
+
+
+def _run(*arguments: object):
+    return CliRunner().invoke(app, ["generate", *map(str, arguments)])
+
+
+def test_crystals_are_written_and_shown(weights: Path, tmp_path: Path) -> None:
+    options = ["--formula", "SrTiO3", "--num-atoms", "5", "--crystal-system", "cubic", "-n", 3, "--seed", 1]
+    result = _run(*options, "--steps", 3, "--batch-size", 2, "--weights", weights, "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert "3 crystals, 1 formulas" in " ".join(result.stdout.split())
+    with (tmp_path / "out" / "crystals.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert {row["formula"] for row in rows} == {"O3SrTi"}
+    assert all(int(row["space_group_asked"]) >= 195 for row in rows)
+    assert len(list((tmp_path / "out" / "crystals").glob("*.cif"))) == 3
+
+
+def test_every_option_reaches_the_condition(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = {}
+    original = Generator.generate
+
+    def listening(self, condition, n, seed, **settings):
+        asked.update(condition.to_dict(), n=n, seed=seed, **settings)
+        return original(self, condition, n, seed, **settings)
+
+    monkeypatch.setattr(Generator, "generate", listening)
+    result = _run(
+        *("--elements", "Ti", "--allow", "Ti,O,N", "--exclude", "N", "--num-atoms", "2..6", "--neutral"),
+        *("--space-group", "136", "--template", "2a 4f", "--lattice", "4.6,4.6,2.96,90,90,90"),
+        *("-n", 1, "--seed", 7, "--steps", 2, "--temperature", 0.5, "--batch-size", 9),
+        *("--weights", weights, "--out", tmp_path / "out", "--device", "cpu"),
+    )
+    assert result.exit_code == 0, result.output
+    expected = {
+        "elements": ["Ti"],
+        "allowed": ["Ti", "O", "N"],
+        "excluded": ["N"],
+        "num_atoms": [2, 6],
+        "neutral": True,
+        "space_groups": [136],
+        "template": "2a 4f",
+        "lattice": [4.6, 4.6, 2.96, 90.0, 90.0, 90.0],
+        "n": 1,
+        "seed": 7,
+        "steps": 2,
+        "temperature": 0.5,
+        "batch_size": 9,
+    }
+    assert {name: asked[name] for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--formula", "SrTiO3", "--space-group", "225", "--num-atoms", "5"], "it fits with 10"),
+        (["--formula", "Na1.5Cl"], "not a formula of whole atoms"),
+        (["--elements", "O", "--exclude", "O"], "at the same time excluded"),
+        (["--num-atoms", "a few"], "--num-atoms takes a range such as 4..12"),
+        (["--space-group", "231"], "run from 1 to 230"),
+        (["--lattice", "1,2,3"], "--lattice takes six numbers"),
+        (["--device", "abacus"], "no device 'abacus' here"),
+        (["--weights", "absent.safetensors"], "There are no weights at absent.safetensors"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_written(
+    options: list[str], message: str, tmp_path: Path
+) -> None:
+    result = _run(*options, "--out", tmp_path / "out")
+    assert result.exit_code == 1
+    assert message in " ".join(result.stderr.split())
+    assert not (tmp_path / "out").exists()
+
+
+def test_ranges_and_lists_are_read() -> None:
+    assert parse_range("4..12", "x") == (4, 12)
+    assert parse_range("7", "x") == (7, 7)
+    assert parse_groups("221, 225,195..197,195") == (221, 225, 195, 196, 197)
+    assert parse_lattice("1,2,3,90,91,92") == (1, 2, 3, 90, 91, 92)
+    for text in ("", "4-12", "..3"):
+        with pytest.raises(ConditionError, match="takes a range"):
+            parse_range(text, "--num-atoms")

@@ -1,0 +1,120 @@
+"""Conditions: what is impossible is refused with the reason, what is possible is counted right."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pymatgen.core import Composition
+from pymatgen.core.periodic_table import Element
+
+from nucleate.errors import ConditionError
+from nucleate.generation.condition import Condition, parse_template
+from nucleate.generation.formula import format_counts, parse_elements, parse_formula
+
+SYMBOLS = ("H", "Li", "O", "F", "Na", "Si", "Cl", "Ti", "Fe", "Sr", "U")
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(SYMBOLS), st.integers(1, 12), st.integers(1, 3), st.booleans()),
+        min_size=1,
+        max_size=4,
+    )
+)
+def test_formulas_are_read_as_pymatgen_reads_them(parts: list[tuple[str, int, int, bool]]) -> None:
+    text = "".join(f"({symbol}{n}O)2" if nested else f"{symbol}{n * k}" for symbol, n, k, nested in parts)
+    counts = parse_formula(text)
+    amounts = {Element(e).Z: int(n) for e, n in Composition(text).get_el_amt_dict().items()}
+    assert counts == {z: n // math.gcd(*amounts.values()) for z, n in amounts.items()}
+    assert parse_formula(format_counts(counts)) == counts
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"formula": "Na1.5Cl"}, "not a formula of whole atoms"),
+        ({"formula": "NaXx"}, "'Xx' is not a chemical symbol"),
+        ({"formula": "Na(Cl"}, "bracket of 'Na\\(Cl' is not closed"),
+        ({"formula": "3"}, "counts nothing"),
+        ({"formula": ""}, "holds no atoms"),
+        ({"formula": "RfO2"}, "Rf .* has no data"),
+        ({"formula": "NaCl", "excluded": ("Cl",)}, "Cl is part of NaCl and at the same time excluded"),
+        ({"formula": "NaCl", "allowed": ("Na",)}, "NaCl holds Cl, not among the allowed elements"),
+        ({"formula": "NaCl", "elements": ("K",)}, "K is required but not part"),
+        ({"formula": "NaCl", "chemical_system": "Na-Cl"}, "give one of the two"),
+        ({"formula": "NaCl", "num_atoms": (3, 3)}, "No number of NaCl units .* gives 3 to 3 atoms"),
+        ({"formula": "NaCl2", "neutral": True}, "no charge-neutral assignment"),
+        (
+            {"formula": "SrTiO3", "space_groups": (225,), "num_atoms": (5, 5)},
+            "it fits with 10, 30, 40, 50, 60",
+        ),
+        ({"formula": "NaCl", "space_groups": (231,)}, "run from 1 to 230, got 231"),
+        ({"crystal_system": "cubic", "space_groups": (1, 2)}, "None of the space groups asked for is cubic"),
+        ({"crystal_system": "square"}, "no crystal system 'square'"),
+        ({"elements": ("O",), "excluded": ("O",)}, "O is asked for and at the same time excluded"),
+        ({"chemical_system": "Li-O", "elements": ("Fe",)}, "Fe is not in Li-O"),
+        ({"num_atoms": (5, 3)}, "5 to 3, is empty"),
+        ({"template": "a b"}, "of one space group, got 0 groups"),
+        ({"template": "a q", "space_groups": (221,)}, "has Wyckoff letters a to n, got 'q'"),
+        ({"template": "2a", "space_groups": (221,)}, "is 1a, got '2a'"),
+        ({"template": "a a", "space_groups": (221,)}, "holds one orbit, got 2"),
+        ({"template": "a?", "space_groups": (221,)}, "'a\\?' is no orbit"),
+        ({"template": "Na:a Na:b", "space_groups": (225,)}, "the orbits given without having a higher group"),
+        (
+            {"lattice": (5, 5, 6, 90, 90, 90), "space_groups": (225,)},
+            "is no cubic cell .* as space group 225",
+        ),
+        ({"lattice": (5, 5, 5, 90, 90, 200)}, "must be between 0 and 180"),
+        ({"lattice": (50.0,) * 3 + (90.0,) * 3, "formula": "NaCl"}, "no number of units from 1 to 32 fits"),
+        ({"lattice": (4.0,) * 3 + (90.0,) * 3, "num_atoms": (50, 60)}, "has room for 1 to 21 atoms"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_the_reason(asked: dict[str, Any], message: str) -> None:
+    if "lattice" in asked:
+        asked = {**asked, "lattice": tuple(float(x) for x in asked["lattice"])}
+    with pytest.raises(ConditionError, match=message):
+        Condition(**asked)
+
+
+def test_a_formula_leaves_the_number_of_units_open() -> None:
+    sizes = [c.max_atoms for c in Condition(formula="SrTiO3", num_atoms=(1, 16)).constraints]
+    assert sizes == [5, 10, 15]
+    sizes = [
+        c.max_atoms for c in Condition(formula="Sr2Ti2O6", space_groups=(225,), num_atoms=(1, 64)).constraints
+    ]
+    assert sizes == [10, 30, 40, 50, 60]
+    assert [c.max_atoms for c in Condition(formula="Al40O60Si").constraints] == [101]
+
+
+def test_a_lattice_narrows_groups_and_units() -> None:
+    (constraint,) = Condition(
+        formula="NaCl", lattice=(5.6, 5.6, 5.6, 90.0, 90.0, 90.0), space_groups=(225,)
+    ).constraints
+    assert constraint.counts == ((11, 1), (17, 1))
+    hexagonal = Condition(lattice=(3.0, 3.0, 5.0, 90.0, 90.0, 120.0))
+    groups = set(hexagonal.constraints[0].space_groups)
+    assert groups == {1, 2, *range(143, 195)}  # rhombohedral groups are in hexagonal axes
+    assert hexagonal.lattice_params(194, num_atoms=4).shape == (2,)
+    assert np.allclose(hexagonal.cell @ hexagonal.cell.T, [[9, -4.5, 0], [-4.5, 9, 0], [0, 0, 25]])
+
+
+def test_templates_and_elements_are_read() -> None:
+    assert parse_template("Sr:1a Ti:1b O:3c", 221) == ((0, 38), (1, 22), (2, 8))
+    assert parse_template("a, b,c", 221) == ((0, None), (1, None), (2, None))
+    assert parse_template("A", 47) == ((26, None),)
+    assert parse_elements("Li-Fe-O") == parse_elements("Li, Fe O,Li") == ("Li", "Fe", "O")
+
+
+def test_a_condition_is_written_and_read() -> None:
+    condition = Condition(
+        elements=("Li",), num_atoms=(2, 8), lattice=(4.0, 4.0, 4.0, 90.0, 90.0, 90.0), neutral=True
+    )
+    assert condition.to_dict().keys() == {"elements", "num_atoms", "lattice", "neutral"}
+    assert Condition.from_dict(condition.to_dict()) == condition
+    assert Condition().to_dict() == {}
