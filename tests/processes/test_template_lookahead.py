@@ -110,6 +110,42 @@ def test_neutrality_is_that_of_the_physics_room(rng: np.random.Generator) -> Non
         assert is_neutral(counts) == expected
 
 
+def test_every_real_crystal_can_come_about(shared_data, rng: np.random.Generator) -> None:
+    """Large cells, where no enumeration reaches: the path to a real template is never masked, in any order."""
+    import pyarrow.parquet as pq
+
+    from nucleate.crystal import UnitCell, encode
+
+    rows = pq.read_table(
+        shared_data / "mp_40.parquet", columns=["numbers", "lattice", "frac_coords"]
+    ).to_pylist()
+    for row in rows[::12]:
+        cell = UnitCell(
+            np.array(row["lattice"]).reshape(3, 3),
+            np.array(row["frac_coords"]).reshape(-1, 3),
+            np.array(row["numbers"], dtype=np.int64),
+        )
+        crystal = encode(cell).crystal
+        number, total, elements = (
+            crystal.space_group_number,
+            crystal.num_atoms_primitive,
+            list(crystal.composition),
+        )
+        path = list(zip(crystal.wyckoff_indices.tolist(), crystal.atomic_numbers.tolist()))
+        path = [path[k] for k in rng.permutation(len(path))]
+        for condition in (
+            {"composition": crystal.composition},
+            {"min_atoms": total, "max_atoms": total},
+            {"required": elements, "allowed": elements},
+        ):
+            lookahead = Lookahead(template_constraint(space_groups=[number], **condition))
+            assert lookahead.groups()[number - 1]
+            for k, (position, element) in enumerate(path):
+                assert lookahead.next_orbit(number, tuple(path[:k])).positions[position]
+                assert lookahead.elements(number, tuple(path[:k]), position)[element - 1]
+            assert lookahead.next_orbit(number, tuple(path)).end
+
+
 def test_slots_with_open_elements_reach_the_composition() -> None:
     """Perovskite positions given, elements open: O has to go on the threefold one."""
     c = template_constraint(
