@@ -394,7 +394,9 @@ def tables(texts: list[str], cells: list[Crystal], rng: Rng) -> Iterator[Damaged
         yield Damaged(f"parquet: {kind}", "t.parquet", parquet_of(row), len(units))
     whole = parquet_of(good)
     yield Damaged("parquet: cut", "t.parquet", whole[: len(whole) // 2])
-    yield Damaged("parquet: footer damaged", "t.parquet", whole[:-40] + rng.bytes(32) + whole[-8:])
+    footer = len(whole) - 8 - struct.unpack("<I", whole[-8:-4])[0]
+    torn = whole[:footer] + rng.bytes(64) + whole[footer + 64 :]
+    yield Damaged("parquet: footer damaged", "t.parquet", torn)
     damaged = bytearray(whole)
     damaged[8:200] = rng.bytes(192)
     yield Damaged("parquet: pages damaged", "t.parquet", bytes(damaged))

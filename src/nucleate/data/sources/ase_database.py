@@ -102,8 +102,11 @@ class AseDatabase:
             return
         try:
             rows = _sqlite_rows(self.path, task) if "last" in task.details else _json_rows(self.path)
-            for row_id, row in rows:
+            num_rows = 0
+            for num_rows, (row_id, row) in enumerate(rows, 1):  # noqa: B007
                 yield self._record(row_id, row)
+            if num_rows == 0:
+                yield Rejection(self.path, None, None, "The database has no rows.")
         except (NucleateError, sqlite3.Error, OSError) as error:
             yield Rejection(self.path, None, None, _database_reason(error))
 
