@@ -14,7 +14,8 @@ import pyarrow as pa
 
 import nucleate
 from nucleate.data.build_job import BuildPlan, Part, property_counts, shard_file
-from nucleate.data.cleaning import DUPLICATE_ID, LeftOut
+from nucleate.data.categories import DUPLICATE_ID
+from nucleate.data.cleaning import LeftOut
 from nucleate.data.digest import content_hash, subtract_digests
 from nucleate.data.folder import Folder
 from nucleate.data.id_index import IdIndex, build_index, id_hashes, write_index

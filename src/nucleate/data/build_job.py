@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from nucleate.data.cleaning import UNREADABLE, EncodingSettings, LeftOut, clean, left_out, one_line
+from nucleate.data.cleaning import EncodingSettings, LeftOut, clean, left_out, one_line
 from nucleate.data.digest import add_digests, record_digest
 from nucleate.data.folder import Folder, open_folder
 from nucleate.data.manifest import BUILD_FOLDER, SHARD_FOLDER, Shard
@@ -217,7 +217,7 @@ class _PartWriter:
         self.consumed += 1
         if isinstance(item, Rejection):
             row = "" if item.row is None else str(item.row)
-            self.left_out.append(LeftOut(item.file, row, item.id or "", UNREADABLE, one_line(item.reason)))
+            self.left_out.append(LeftOut(item.file, row, item.id or "", item.category, one_line(item.reason)))
             return False
         cleaned = clean(item, self.plan.encoding)
         if isinstance(cleaned, LeftOut):

@@ -6,33 +6,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from nucleate.crystal import EncodedStructure, UnitCell, encode, pseudo_symmetry
+from nucleate.data.categories import NO_ID, UNEXPECTED, category_of
 from nucleate.data.record import Record
-from nucleate.errors import (
-    DisorderedStructureError,
-    InvalidStructureError,
-    NucleateError,
-    ParseError,
-    SourceError,
-    StoreError,
-    StructureTooLargeError,
-    SymmetryError,
-    WyckoffError,
-)
-
-# First match wins: the narrower type stands before the one it derives from.
-_CATEGORIES: tuple[tuple[type[Exception], str], ...] = (
-    (DisorderedStructureError, "disordered"),
-    (StructureTooLargeError, "too large"),
-    (InvalidStructureError, "not a crystal"),
-    (SymmetryError, "symmetry"),
-    (WyckoffError, "orbits"),
-    (ParseError, "unreadable"),
-    (SourceError, "unreadable"),
-)
-UNREADABLE = "unreadable"
-DUPLICATE_ID = "duplicate id"
-NO_ID = "no id"
-UNEXPECTED = "unexpected error"
+from nucleate.errors import NucleateError, StoreError
 
 
 @dataclass(frozen=True)
@@ -132,11 +108,6 @@ def clean(record: Record, settings: EncodingSettings) -> Cleaned | LeftOut:
         # A library that fails on one structure in a million must not end a build of days; the type is kept to
         # find it.
         return left_out(record, UNEXPECTED, f"{type(error).__name__}: {error}")
-
-
-def category_of(error: NucleateError) -> str:
-    """Category under which an error is counted."""
-    return next((name for kind, name in _CATEGORIES if isinstance(error, kind)), UNEXPECTED)
 
 
 def one_line(text: str, limit: int = 1000) -> str:

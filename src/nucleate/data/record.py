@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from nucleate.crystal.unit_cell import UnitCell
+from nucleate.data.categories import UNREADABLE
 
 PropertyValue: TypeAlias = float | int | str | bool | list[Any] | None
 
@@ -64,12 +65,14 @@ class Rejection:
         row: index of the row (from 0), member or id; None when the whole file is meant.
         id: id of the record as far as it could be read.
         reason: one sentence.
+        category: one or two words to count by (``nucleate.data.categories``).
     """
 
     file: str
     row: int | str | None
     id: str | None
     reason: str
+    category: str = UNREADABLE
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from pathlib import PurePath
 from typing import Any
 
 from nucleate.crystal.convert import unit_cell_from_cif
+from nucleate.data.categories import category_of
 from nucleate.data.record import Record, Rejection, Task
 from nucleate.data.sources.byte_stream import ByteStream
 from nucleate.data.sources.csv_rows import (
@@ -127,7 +128,7 @@ class CsvTable(DatasetSource):
             structure = unit_cell_from_cif(cif, name=record_id, max_atoms=self.max_atoms)
         except Exception as error:
             # foreign text: whatever a parser trips over is this row's reason, not the end
-            return Rejection(self.path, row, given_id or None, reason_of(error))
+            return Rejection(self.path, row, given_id or None, reason_of(error), category_of(error))
         return self.dataset.record(
             record_id, structure, properties=properties, file=self.path, row=row, database_id=given_id or None
         )

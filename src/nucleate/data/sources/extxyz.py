@@ -10,6 +10,7 @@ from itertools import islice
 from typing import Any
 
 from nucleate.crystal.convert import decode_text, unit_cell_from_ase
+from nucleate.data.categories import category_of
 from nucleate.data.record import Record, Rejection, Task
 from nucleate.data.sources.byte_stream import ByteStream
 from nucleate.data.sources.dataset import Dataset, reason_of
@@ -104,7 +105,7 @@ class FrameReader:
             structure = unit_cell_from_ase(atoms, name=record_id, max_atoms=self.max_atoms)
         except Exception as error:
             # foreign text: whatever a parser trips over is this frame's reason, not the end
-            return Rejection(file, frame.index, record_id, reason_of(error))
+            return Rejection(file, frame.index, record_id, reason_of(error), category_of(error))
         return self.dataset.record(
             record_id,
             structure,

@@ -14,6 +14,7 @@ from pathlib import Path, PurePath
 from typing import Any, cast
 
 from nucleate.crystal.species import parse_species
+from nucleate.data.categories import category_of
 from nucleate.data.record import Record, Rejection, Task
 from nucleate.data.sources.byte_stream import ByteStream
 from nucleate.data.sources.dataset import Dataset, DatasetSource, reason_of, unit_cell_from_arrays
@@ -159,7 +160,7 @@ class JarvisEntries(DatasetSource):
             structure = _unit_cell(entry.get("atoms"), record_id)
         except Exception as error:
             # a foreign entry: whatever goes wrong is its reason, not the end
-            return Rejection(self.file, row, own_id, reason_of(error))
+            return Rejection(self.file, row, own_id, reason_of(error), category_of(error))
         properties = {name: value for name, value in entry.items() if name not in {"atoms", "desc", key}}
         return self.dataset.record(
             record_id,

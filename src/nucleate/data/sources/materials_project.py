@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from nucleate.crystal.convert import unit_cell_from_pymatgen
+from nucleate.data.categories import category_of
 from nucleate.data.record import Record, Rejection, Task
 from nucleate.data.sources.dataset import Dataset, DatasetSource, reason_of
 from nucleate.errors import ParseError, SourceError
@@ -202,7 +203,7 @@ class MaterialsProject(DatasetSource):
             cell = unit_cell_from_pymatgen(structure, name=material_id, max_atoms=self.max_atoms)
         except Exception as error:
             # a foreign document: whatever goes wrong is its reason, not the end
-            return Rejection(self._place, material_id, material_id, reason_of(error))
+            return Rejection(self._place, material_id, material_id, reason_of(error), category_of(error))
         properties = {name: _plain(_value(document, name)) for name in self.properties}
         terms = _value(_value(document, "builder_meta"), "license")
         return self.dataset.record(

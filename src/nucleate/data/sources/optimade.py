@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from nucleate.data.categories import category_of
 from nucleate.data.record import Record, Rejection, Task
 from nucleate.data.sources.dataset import Dataset, DatasetSource, reason_of
 from nucleate.data.sources.download import DEFAULT_RETRY, RetryPolicy, check_url, get_json
@@ -170,7 +171,7 @@ class OptimadeStructures(DatasetSource):
             structure = unit_cell_from_optimade(attributes, name=own_id)
         except Exception as error:
             # a foreign entry: whatever goes wrong is its reason, not the end
-            return Rejection(place, own_id, own_id, reason_of(error))
+            return Rejection(place, own_id, own_id, reason_of(error), category_of(error))
         properties = {key: value for key, value in attributes.items() if key not in STRUCTURE_FIELDS}
         return self.dataset.record(
             own_id,

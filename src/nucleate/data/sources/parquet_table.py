@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from nucleate.crystal.convert import unit_cell_from_cif
 from nucleate.crystal.unit_cell import UnitCell
+from nucleate.data.categories import category_of
 from nucleate.data.record import Record, Rejection, Task
 from nucleate.data.sources.dataset import Dataset, DatasetSource, reason_of, unit_cell_from_arrays
 from nucleate.data.sources.foreign_values import find_id_column
@@ -95,7 +96,7 @@ class ParquetTable(DatasetSource):
             structure = columns.structure(cells, record_id, self.max_atoms)
         except Exception as error:
             # foreign values: whatever goes wrong is this row's reason, not the end
-            return Rejection(self.path, row, database_id, reason_of(error))
+            return Rejection(self.path, row, database_id, reason_of(error), category_of(error))
         properties = {name: value for name, value in cells.items() if name not in columns.left_out}
         return self.dataset.record(
             record_id, structure, properties=properties, file=self.path, row=row, database_id=database_id

@@ -15,6 +15,7 @@ from nucleate.crystal.convert import (
     unit_cell_from_poscar,
 )
 from nucleate.crystal.unit_cell import UnitCell
+from nucleate.data.categories import category_of
 from nucleate.data.record import Record, Rejection, Task
 from nucleate.data.sources import archive, extxyz
 from nucleate.data.sources.cif_splitting import split_cif
@@ -106,7 +107,7 @@ class StructureReader:
             structure = parse()
         except Exception as error:
             # as above
-            return Rejection(file, row, record_id, reason_of(error))
+            return Rejection(file, row, record_id, reason_of(error), category_of(error))
         return self.dataset.record(
             record_id, structure, properties=properties, file=file, row=row, **(provenance or {})
         )
