@@ -12,7 +12,9 @@ from template_enumeration import Orbits, atoms_of, generic, multisets, sub_multi
 
 from nucleate.crystal.tables import group_arrays
 from nucleate.errors import ConditionError
+from nucleate.processes import template_search
 from nucleate.processes.template_constraints import TemplateConstraint, template_constraint
+from nucleate.processes.template_lookahead import Lookahead, NextOrbit
 from nucleate.processes.template_process import (
     SampledTemplate,
     TemplateState,
@@ -155,11 +157,52 @@ def test_many_conditions_in_one_batch_are_all_obeyed() -> None:
         template_constraint(composition={14: 5}),
         template_constraint(crystal_system="cubic", max_atoms=24),
         template_constraint(required=[3, 26, 8], allowed=[3, 26, 8], max_atoms=14),
-        template_constraint(excluded=range(1, 60), min_atoms=7, max_atoms=7),
-        template_constraint(space_groups=[227], required=[8], neutral=True),
+        template_constraint(space_groups=range(3, 75), excluded=range(1, 60), min_atoms=7, max_atoms=7),
+        template_constraint(space_groups=[227], required=[8], max_atoms=18, neutral=True),
     ]
-    constraints = asked * 15
+    constraints = asked * 4
     samples = sample_templates(FixedLogits(), constraints, crystal_generators(0, len(constraints)))
+    assert all(_as_asked(s, c) for s, c in zip(samples, constraints))
+
+
+def test_no_dead_end_where_the_search_gives_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a bound of a few partial templates some choices are given up; what is found still leads to the end."""
+    searches = (
+        template_search.counted_completion,
+        template_search.counted_feasible,
+        template_search.open_completion,
+        template_search.open_feasible,
+    )
+    monkeypatch.setattr(template_search, "MAX_NODES", 7)
+    for search in searches:
+        search.cache_clear()
+    constraints = [
+        template_constraint(composition={8: 6, 22: 3, 38: 2}),
+        template_constraint(allowed=[14], min_atoms=8, max_atoms=8),
+        template_constraint(required=[14, 8], allowed=[14, 8], min_atoms=9, max_atoms=9),
+    ] * 6
+    samples = sample_templates(FixedLogits(), constraints, crystal_generators(0, len(constraints)))
+    for search in searches:
+        search.cache_clear()
+    assert all(_as_asked(s, c) for s, c in zip(samples, constraints))
+
+
+def test_a_known_completion_is_followed_where_nothing_else_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last resort alone: masks that rule out every orbit still end in templates as asked."""
+
+    def nothing(self: Lookahead, number: int, orbits: Orbits) -> NextOrbit:
+        return NextOrbit(self.may_end(number, orbits), np.zeros(27, dtype=bool))
+
+    monkeypatch.setattr(Lookahead, "next_orbit", nothing)
+    monkeypatch.setattr(
+        Lookahead, "elements", lambda self, number, orbits, position: np.zeros(103, dtype=bool)
+    )
+    constraints = [
+        template_constraint(space_groups=[221], composition={38: 1, 22: 1, 8: 3}),
+        template_constraint(space_groups=[136], required=[22, 8], min_atoms=6, max_atoms=6),
+        template_constraint(space_groups=[221], composition={38: 1, 22: 1, 8: 3}, orbits=[(None, 22)]),
+    ]
+    samples = sample_templates(FixedLogits(), constraints, crystal_generators(0, 3))
     assert all(_as_asked(s, c) for s, c in zip(samples, constraints))
 
 
