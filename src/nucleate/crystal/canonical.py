@@ -11,6 +11,7 @@ from nucleate.crystal.normalizer import Normalizer, normalizer
 from nucleate.crystal.reencode import (
     Encodings,
     apply_maps,
+    changed_metrics,
     crystal_of,
     encodings_of,
     fix_floating_origin,
@@ -160,12 +161,14 @@ def _reduced(own: Normalizer, encodings: Encodings) -> Encodings:
         return apply_maps(encodings, own.linear)
     axes = [0, 2] if own.space_group_number > 2 else [0, 1, 2]
     while True:
-        candidates = apply_maps(encodings, own.linear)
-        lengths = candidates.metric[:, axes, axes].sum(axis=1)
+        # thousands of elements: look at their cells first, and carry the orbits over to the few that are kept
+        lengths = changed_metrics(encodings, own.linear)[:, axes, axes].sum(axis=1)
         shortest = lengths.min()
         if shortest > lengths[0] * (1 - 1e-9):
-            return candidates.take(np.flatnonzero(lengths < shortest * (1 + _RESOLUTION)))
-        encodings = candidates.take(np.array([lengths.argmin()]))
+            return apply_maps(
+                encodings, own.linear.take(np.flatnonzero(lengths < shortest * (1 + _RESOLUTION)))
+            )
+        encodings = apply_maps(encodings, own.linear.take(np.array([lengths.argmin()])))
 
 
 def _sort_within(wyckoff_indices: np.ndarray, atomic_numbers: np.ndarray) -> np.ndarray:

@@ -13,9 +13,10 @@ from nucleate.crystal.space_group import space_group
 from nucleate.crystal.tables import group_arrays
 from nucleate.shapes import Float, Int
 
-_PHASE_THRESHOLD = (
-    0.05  # a circular mean shorter than this has no usable direction; the next harmonic is tried
-)
+# A circular mean shorter than this, or than half of what random phases give, has no usable direction.
+_PHASE_THRESHOLD = 0.05
+# Weaker than this a mean is rounding; its phase in turns is compared give or take the tolerance.
+_WEAKEST_MEAN, _TURN_TOLERANCE = 1e-4, 1e-2
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +47,12 @@ def encodings_of(crystal: Crystal) -> Encodings:
     return Encodings(crystal.wyckoff_indices[None], crystal.free_coords[None], metric[None])
 
 
+def changed_metrics(encodings: Encodings, maps: EncodingMaps) -> Float[np.ndarray, "changed 3 3"]:
+    """``A A^T`` of every encoding after every element of ``maps``, the latter varying fastest."""
+    back = np.linalg.inv(maps.linear)
+    return (np.swapaxes(back, -1, -2) @ encodings.metric[:, None] @ back).reshape(-1, 3, 3)
+
+
 def apply_maps(encodings: Encodings, maps: EncodingMaps) -> Encodings:
     """Every encoding changed by every element of ``maps``, the latter varying fastest."""
     n, m = len(encodings), len(maps)
@@ -55,9 +62,7 @@ def apply_maps(encodings: Encodings, maps: EncodingMaps) -> Encodings:
     free = (
         np.einsum("eoij,eoj->eoi", maps.map_linear[e, w], encodings.free_coords[rows]) + maps.map_shift[e, w]
     )
-    back = np.linalg.inv(maps.linear)[elements]
-    metric = np.swapaxes(back, -1, -2) @ encodings.metric[rows] @ back
-    return Encodings(maps.permutations[e, w], free, metric)
+    return Encodings(maps.permutations[e, w], free, changed_metrics(encodings, maps))
 
 
 def crystal_of(encodings: Encodings, row: int, *, space_group_number: int, like: Crystal) -> Crystal:
@@ -106,26 +111,48 @@ def fix_floating_origin(normalizer: Normalizer, encodings: Encodings) -> Encodin
     leaves h choices.
     """
     number = normalizer.space_group_number
+    tables = group_arrays()
     for j in range(normalizer.directions.shape[1]):
-        tables = group_arrays()
         ids = encodings.wyckoff_indices + space_group(number).position_start
         points = (
             np.einsum("eoij,eoj->eoi", tables["basis"][ids], encodings.free_coords) + tables["origin"][ids]
         )
         phases = 2j * np.pi * (points @ normalizer.functionals[j])
-        weights = tables["num_images"][ids]
-        harmonic = 0
-        mean = np.zeros(len(encodings), dtype=complex)
-        while np.abs(mean).min() < _PHASE_THRESHOLD:
+        weights = tables["num_images"][ids[0]] / tables["num_images"][ids[0]].sum()
+        threshold = min(_PHASE_THRESHOLD, 0.5 * float(np.sqrt((weights**2).sum())))
+        rows, steps = [], []
+        pending, harmonic = np.arange(len(encodings)), 0
+        while len(pending):
             harmonic += 1
-            mean = (weights * np.exp(harmonic * phases)).sum(axis=1) / weights.sum(axis=1)
-        offset = -np.angle(mean) / (2 * np.pi * harmonic)
-        choices = offset[:, None] + np.arange(harmonic) / harmonic
-        rows = np.repeat(np.arange(len(encodings)), harmonic)
-        encodings = shift_along(
-            number, encodings.take(rows), choices.reshape(-1, 1) * normalizer.directions[:, j]
-        )
+            mean = np.exp(harmonic * phases[pending]) @ weights
+            settled = np.abs(mean) >= threshold
+            offset = -np.angle(mean[settled]) / (2 * np.pi * harmonic)
+            choices = offset[:, None] + np.arange(harmonic) / harmonic
+            kept = _told_apart(phases[pending[settled]], weights, choices)
+            steps.append(choices[kept])
+            rows.append(pending[settled][np.nonzero(kept)[0]])
+            pending = pending[~settled]
+        chosen = encodings.take(np.concatenate(rows))
+        encodings = shift_along(number, chosen, np.concatenate(steps)[:, None] * normalizer.directions[:, j])
     return encodings
+
+
+def _told_apart(
+    phases: np.ndarray, weights: Float[np.ndarray, "orbits"], choices: Float[np.ndarray, "e choices"]
+) -> np.ndarray:
+    """Which of the origins that one harmonic leaves a lower harmonic prefers: those of the smallest phase.
+
+    A lower harmonic too weak to fix the origin (a nearly repeated cell) still tells its repeats apart; without it a
+    rattled supercell would leave as many origins as it has cells.
+    """
+    kept = np.ones(choices.shape, dtype=bool)
+    for harmonic in range(1, choices.shape[1]):
+        mean = np.exp(harmonic * phases) @ weights
+        turns = np.angle(mean)[:, None] / (2 * np.pi) + harmonic * choices
+        distance = np.where(kept, np.abs(turns - np.rint(turns)), np.inf)
+        nearest = distance <= distance.min(axis=1, keepdims=True) + _TURN_TOLERANCE
+        kept &= nearest | (np.abs(mean) < _WEAKEST_MEAN)[:, None]
+    return kept
 
 
 def random_encoding(crystal: Crystal, rng: np.random.Generator) -> Crystal:
