@@ -17,6 +17,7 @@ from nucleate.crystal.unit_cell import UnitCell
 from nucleate.errors import SymmetryError
 from nucleate.shapes import Float, Int
 
+_CELL_EDGE = 1e-6  # a free coordinate this little below a whole period is noise above it
 _TIE = 1e-6  # misfits of images that differ by less are equal
 _ROUNDING = 1e-13  # fractional residuals below this are rounding, not displacements
 _PAIRS_AT_ONCE = 2**20  # atoms times images held in memory
@@ -53,7 +54,8 @@ class ImageTable:
 class _Template:
     """What the positions of a crystal's orbits say of its images: their rows of the table, orbit by orbit.
 
-    ``orbit`` is the orbit of each image, ``counts`` the number of images of each orbit.
+    ``orbit`` is the orbit of each image, ``counts`` the number of images of each orbit; ``period`` the period lattice
+    of each orbit's position with ``inverse_period``, zero beyond its free coordinates.
     """
 
     position_ids: Int[np.ndarray, "orbits"]
@@ -61,6 +63,8 @@ class _Template:
     orbit: Int[np.ndarray, "images"]
     counts: tuple[int, ...]
     has_free_coords: bool
+    period: Float[np.ndarray, "orbits 3 3"]
+    inverse_period: Float[np.ndarray, "orbits 3 3"]
 
 
 @lru_cache(maxsize=2048)
@@ -69,12 +73,17 @@ def _template(space_group_number: int, wyckoff_indices: tuple[int, ...]) -> _Tem
     position_ids = np.array(wyckoff_indices) + tables["position_start"][space_group_number - 1]
     counts = tables["num_images"][position_ids]
     orbit, within = segment_positions(counts)
+    period = tables["period"][position_ids]
+    used = np.arange(3) < tables["num_free"][position_ids][:, None]
+    inverse = np.linalg.inv(period + np.eye(3) * ~used[:, None, :]) * (used[:, None, :] & used[:, :, None])
     return _Template(
         position_ids=position_ids,
         rows=tables["image_start"][position_ids][orbit] + within,
         orbit=orbit,
         counts=tuple(counts.tolist()),
         has_free_coords=bool(tables["num_free"][position_ids].any()),
+        period=period,
+        inverse_period=inverse,
     )
 
 
@@ -146,6 +155,8 @@ def project(
     points = images.point[template.rows]
     if template.has_free_coords:
         free = _free_coords_of_points(coords[setting.representatives], template)
+        periods = np.floor(_apply(template.inverse_period, free) + _CELL_EDGE)
+        free -= _apply(template.period, periods)  # into the cell of u
         points += _apply(images.linear[template.rows], free[template.orbit])
     image, residual, shifts = _nearest_images(coords, points, template.orbit, atom_to_orbit, rows_abc)
     rows = template.rows[image]
