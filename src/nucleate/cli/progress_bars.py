@@ -1,4 +1,4 @@
-"""The progress bar of commands that take a while: on standard error, with the time left, gone when done."""
+"""The progress bars of commands that take a while: on standard error, with the time left, gone when done."""
 
 from __future__ import annotations
 
@@ -9,16 +9,35 @@ from typing import TYPE_CHECKING
 from nucleate.cli.errors import error_console
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
+    from rich.progress import Progress, ProgressColumn
 
 
 @contextmanager
 def share_bar(verb: str) -> Iterator[Progress]:
     """A bar that shows a share of the work, what the task's ``note`` says, the time gone and the time left."""
+    from rich.progress import TaskProgressColumn  # noqa: PLC0415  (rich.progress is slow to load)
+
+    with _bar(verb, TaskProgressColumn()) as progress:
+        yield progress
+
+
+@contextmanager
+def count_bar(verb: str) -> Iterator[Progress]:
+    """A bar for things that are counted: also how many of how many, or how fast where nobody knows the end."""
+    from rich.progress import (  # noqa: PLC0415  (rich.progress is slow to load)
+        MofNCompleteColumn,
+        TaskProgressColumn,
+    )
+
+    with _bar(verb, TaskProgressColumn(show_speed=True), MofNCompleteColumn()) as progress:
+        yield progress
+
+
+@contextmanager
+def _bar(verb: str, *amounts: ProgressColumn) -> Iterator[Progress]:
     from rich.progress import (  # noqa: PLC0415  (rich.progress is slow to load)
         BarColumn,
         Progress,
-        TaskProgressColumn,
         TextColumn,
         TimeElapsedColumn,
         TimeRemainingColumn,
@@ -27,7 +46,7 @@ def share_bar(verb: str) -> Iterator[Progress]:
     columns = (
         TextColumn(verb),
         BarColumn(),
-        TaskProgressColumn(),
+        *amounts,
         TextColumn("{task.fields[note]}"),
         TimeElapsedColumn(),
         TextColumn("left"),
