@@ -125,3 +125,17 @@ def test_json_cannot_name_an_object_to_build(tmp_path, read_all):
     contents = read_all(open_source(path))
     assert len(contents.rejections) == 1
     assert "shape" in contents.rejections[0].reason
+
+
+def test_rows_are_counted_by_why(tmp_path, read_all):
+    path = tmp_path / "set.db"
+    slab = bulk("NaCl", "rocksalt", a=5.6)
+    slab.pbc = (True, True, False)
+    with connect(path) as database:
+        database.write(slab)
+        database.write(Atoms("Na", cell=np.eye(3), pbc=True))
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE systems SET cell = ? WHERE id = 2", (np.full(9, np.nan).tobytes(),))
+    connection.close()
+    contents = read_all(open_source(path))
+    assert [rejection.category for rejection in contents.rejections] == ["unreadable", "not a crystal"]

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from nucleate.data.categories import category_of
 from nucleate.data.record import Record, Rejection, Task
 from nucleate.data.sources.dataset import Dataset, reason_of, unit_cell_from_arrays
 from nucleate.data.sources.json_stream import JsonItem, iter_json_items
@@ -108,7 +109,7 @@ class AseDatabase:
             if num_rows == 0:
                 yield Rejection(self.path, None, None, "The database has no rows.")
         except (NucleateError, sqlite3.Error, OSError) as error:
-            yield Rejection(self.path, None, None, _database_reason(error))
+            yield Rejection(self.path, None, None, _database_reason(error), category_of(error))
 
     def _record(self, row_id: int, row: Mapping[str, Any]) -> Record | Rejection:
         record_id = f"{PurePath(self.path).stem}-{row_id}"
@@ -142,7 +143,7 @@ class AseDatabase:
             )
         except Exception as error:
             # a foreign blob: whatever goes wrong is this row's reason, not the end
-            return Rejection(self.path, row_id, None, reason_of(error))
+            return Rejection(self.path, row_id, None, reason_of(error), category_of(error))
         return self.dataset.record(
             own_id or record_id,
             structure,
