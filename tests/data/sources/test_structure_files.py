@@ -167,8 +167,11 @@ def test_folders_named_like_files_and_links(tmp_path, cifs, read_all):
     ]
 
 
-def test_empty_folder(tmp_path, read_all):
-    assert read_all(open_source(tmp_path)).reasons() == ["The folder holds no files."]
+def test_empty_folder(tmp_path):
+    (tmp_path / "below").mkdir()
+    for spec in (tmp_path, tmp_path / "*"):
+        with pytest.raises(SourceError, match="holds no files: check the path"):
+            list(open_source(spec).tasks())
 
 
 def tar_bytes(members: dict[str, bytes], extra=()) -> bytes:

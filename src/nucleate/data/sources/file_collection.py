@@ -126,7 +126,11 @@ class FileCollection(DatasetSource):
         return None
 
     def tasks(self) -> Iterator[Task]:
-        """Bundles of structure files and the pieces of each table, database and archive, in sorted order."""
+        """Bundles of structure files and the pieces of each table, database and archive, in sorted order.
+
+        Raises:
+            SourceError: the folder or pattern leads to no file at all.
+        """
         bundle: list[str] = []
         number = 0
         for path, problem in self._walk():
@@ -149,7 +153,10 @@ class FileCollection(DatasetSource):
         if bundle:
             yield self._bundle(bundle)
         elif number == 0:
-            yield Task(key="empty", file=self.path, count=1, problem="The folder holds no files.")
+            # Nothing to leave out and nothing to store: an empty store would stand in the way of the real one.
+            raise SourceError(
+                f"{self.path} holds no files: check the path, or put the structures there first"
+            )
 
     def read(self, task: Task) -> Iterator[Record | Rejection]:
         """The crystals of one bundle of files, or of one piece of a table or archive."""
