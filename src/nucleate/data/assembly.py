@@ -54,6 +54,8 @@ class _Totals:
     splits: Counter[str] = field(default_factory=Counter)
     licences: set[str] = field(default_factory=set)
     references: set[str] = field(default_factory=set)
+    sites: Counter[str] = field(default_factory=Counter)
+    num_with_sites: int = 0
 
     def add(self, part: Part, left_out: Iterable[LeftOut]) -> None:
         self.digest_sum += part.digest_sum
@@ -70,6 +72,13 @@ class _Totals:
             self.shards.append(shard)
         self.counts.update(counts)
         self.splits.update(splits)
+
+    def add_sites(self, site_rows: Mapping[str, list[int]], dropped: Iterable[int] = ()) -> None:
+        """Count the records that have each site property, without the rows that were dropped."""
+        rows = {name: set(rows).difference(dropped) for name, rows in site_rows.items()}
+        self.sites.update({name: len(mine) for name, mine in rows.items() if mine})
+        # Every CIF has labels: a name of a site alone is nothing that a user would miss.
+        self.num_with_sites += len(set().union(*(mine for name, mine in rows.items() if name != "label")))
 
     def properties(self) -> dict[str, PropertyColumn]:
         """Property columns of the store; one without a value is left out."""
@@ -136,6 +145,11 @@ def assemble(
         tables=tables,
         shards=tuple(totals.shards),
         settings=settings,
+        site_properties={
+            "stored": plan.encoding.keep_frame,
+            "records": totals.num_with_sites,
+            "by_name": dict(sorted(totals.sites.items())),
+        },
         nucleate_version=nucleate.__version__,
     )
     write_index(folder, manifest.content_hash, index.without(duplicates.rows))
@@ -166,6 +180,7 @@ def _finish_shard(
     out, first_places = duplicates.inside(stored)
     if not out and limits is None:
         totals.add_shard(stored.shard, part.counts, part.splits)
+        totals.add_sites(part.site_rows)
         return []
     table = journal.read(stored.shard)
     dropped = table.take(pa.array(out, pa.int64()))
@@ -178,6 +193,7 @@ def _finish_shard(
     if table.num_rows:
         shard = write_shard(journal.folder, shard_file(part.task, part.part, suffix="-final"), table)
     totals.add_shard(shard, property_counts(table), Counter(table.column("split").to_pylist()))
+    totals.add_sites(part.site_rows, out)
     places = dropped.select(_PLACE).to_pylist()
     return [_duplicate(place, first) for place, first in zip(places, first_places, strict=True)]
 

@@ -21,12 +21,16 @@ from nucleate.data.journal import Journal
 from nucleate.data.manifest import BUILD_FOLDER, MANIFEST_FILE, SHARD_FOLDER, Manifest, read_manifest
 from nucleate.data.property_table import table_fingerprint
 from nucleate.data.record import Task
+from nucleate.data.schema import SCHEMA_VERSION
 from nucleate.data.sources import open_source
 from nucleate.data.split import SplitRule
 from nucleate.errors import StoreError
 
 SETTINGS_FILE = f"{BUILD_FOLDER}/settings.json"
 LOCK_FILE = f"{BUILD_FOLDER}/lock"
+
+# Options that open a door and do not decide what is behind it: they are never written down.
+SECRET_OPTIONS = frozenset({"api_key"})
 
 
 @dataclass(frozen=True)
@@ -105,6 +109,13 @@ class BuildReport:
             remarks.append(
                 f"{count:,} records have no value of the column that decides their split: 'unassigned'."
             )
+        sites = self.manifest.site_properties
+        if sites and not sites["stored"] and (count := sites["records"]):
+            names = ", ".join(name for name in sites["by_name"] if name != "label")
+            remarks.append(
+                f"Site properties of {count:,} records ({names}) are not stored: "
+                "build with --keep-frame (keep_frame=True) to keep them."
+            )
         return remarks
 
 
@@ -149,7 +160,8 @@ def build_store(
         max_atoms: larger cells are left out.
         max_displacement: structures further (Å) from their ideal crystal are left out.
         max_strain: structures more strained against their ideal crystal are left out.
-        keep_frame: also store the way back to the source's own cell and frame.
+        keep_frame: also store the way back to the source's own cell and frame, and what its sites carry
+            (moments, charges, isotopes, labels, forces).
         pseudo_symmetry: also store the space group found at 0.1, 0.01 and 0.001 Å.
         source_options: keyword arguments for ``open_source``, such as ``units`` or ``id_column``.
         on_progress: called as the build goes on.
@@ -172,9 +184,11 @@ def build_store(
     source = open_source(spec, max_atoms=max_atoms, **(source_options or {}))
     tasks = list(source.tasks())
     plan = BuildPlan(os.fspath(out), source, encoding, rule, joined)
+    stated = {name: value for name, value in (source_options or {}).items() if name not in SECRET_OPTIONS}
     settings = {
+        "schema_version": SCHEMA_VERSION,
         "source": spec,
-        "source_options": json.loads(json.dumps(dict(source_options or {}), default=str)),
+        "source_options": json.loads(json.dumps(stated, default=str)),
         "source_tasks": _fingerprint(tasks),
         "encoding": encoding.to_json(),
         "split": rule.to_json(),

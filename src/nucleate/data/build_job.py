@@ -94,6 +94,7 @@ class Part:
         splits: records in each split.
         licences: licences of its records.
         references: what to cite for its records.
+        site_rows: rows of the shard whose record has it, for each site property.
     """
 
     task: int
@@ -109,6 +110,7 @@ class Part:
     splits: Mapping[str, int] = field(default_factory=dict)
     licences: tuple[str, ...] = ()
     references: tuple[str, ...] = ()
+    site_rows: Mapping[str, list[int]] = field(default_factory=dict)
 
     @property
     def file(self) -> str:
@@ -209,6 +211,7 @@ class _PartWriter:
         self.units: dict[str, set[str]] = {}
         self.licences: set[str] = set()
         self.references: set[str] = set()
+        self.site_rows: dict[str, list[int]] = {}
 
     def add(self, item: Record | Rejection) -> bool:
         """Whether the input became a record."""
@@ -253,6 +256,8 @@ class _PartWriter:
         }
         if self.plan.encoding.keep_frame:
             values.update(frame_row(encoded))
+        for name in encoded.site_properties:
+            self.site_rows.setdefault(str(name), []).append(len(self.rows))
         self.rows.append(values)
         self.properties.append(properties)
         for name, unit in units.items():
@@ -283,6 +288,7 @@ class _PartWriter:
             splits=dict(Counter(row["split"] for row in self.rows)),
             licences=tuple(sorted(self.licences)),
             references=tuple(sorted(self.references)),
+            site_rows=self.site_rows,
         )
         self.folder.write_bytes(part.file, part.to_json().encode())
         self.part += 1

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from nucleate.data.folder import Folder
-from nucleate.data.schema import SCHEMA_VERSION
+from nucleate.data.schema import READABLE_VERSIONS, SCHEMA_VERSION
 from nucleate.errors import StoreError
 
 MANIFEST_FILE = "manifest.json"
@@ -70,6 +70,8 @@ class Manifest:
         split: rule of the split (``method``, ``seed``, ``fractions``, ``column``, ``limits``).
         split_counts: records in each split.
         properties: property columns by name.
+        site_properties: what sites carried (moments, isotopes, ...): whether it is ``stored``, the number of
+            ``records`` that have any beyond labels, and the number of records ``by_name``.
         tables: tables joined by id, with how many ids found no partner on either side.
         shards: the Parquet files, in the order of the records.
         settings: what ``build_store`` was asked for, to tell whether a repeated call means the same store.
@@ -89,6 +91,7 @@ class Manifest:
     tables: Mapping[str, Any]
     shards: tuple[Shard, ...]
     settings: Mapping[str, Any] = field(default_factory=dict)
+    site_properties: Mapping[str, Any] = field(default_factory=dict)
     nucleate_version: str = ""
     schema_version: int = SCHEMA_VERSION
 
@@ -128,7 +131,7 @@ def read_manifest(folder: Folder) -> Manifest:
             f"{MANIFEST_FILE} of {where} is damaged or not a nucleate store's ({error}): "
             "copy the store again or rebuild it"
         ) from error
-    if version != SCHEMA_VERSION:
+    if version not in READABLE_VERSIONS:
         newer = isinstance(version, int) and version > SCHEMA_VERSION
         way_out = "update nucleate" if newer else "rebuild the store with `nucleate data build`"
         raise StoreError(

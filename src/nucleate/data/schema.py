@@ -9,11 +9,14 @@ import numpy as np
 import pyarrow as pa
 
 from nucleate.data.property_values import PROPERTY_PREFIX, property_columns
+from nucleate.data.site_values import site_properties_to_text
 
 if TYPE_CHECKING:
     from nucleate.crystal import Crystal, EncodedStructure
 
-SCHEMA_VERSION = 1
+# Version 2 keeps the site properties with the way back; version 1, which did not, is still read.
+SCHEMA_VERSION = 2
+READABLE_VERSIONS = (1, 2)
 
 # Random access decodes one row group: few enough rows to be quick, enough for zstd to find what repeats.
 ROW_GROUP_SIZE = 512
@@ -69,13 +72,16 @@ _FRAME = {
     "frame.lattice_shifts": pa.list_(pa.float64()),
 }
 
+SITE_COLUMN = "frame.site_properties"
+_SITE = {SITE_COLUMN: pa.string()}
+
 TOLERANCE_PREFIX = "space_group_number_at_"
-FRAME_COLUMNS = tuple(_FRAME)
+FRAME_COLUMNS = (*_FRAME, SITE_COLUMN)
 
 
-def fixed_schema(*, frame: bool) -> pa.Schema:
-    """Schema of the columns every store has, with those of the way back if ``frame``."""
-    return pa.schema({**_FIXED, **_FRAME} if frame else _FIXED)
+def fixed_schema(*, frame: bool, version: int = SCHEMA_VERSION) -> pa.Schema:
+    """Schema of the columns every store of a version has, with those of the way back if ``frame``."""
+    return pa.schema({**_FIXED, **(_FRAME if frame else {}), **(_SITE if frame and version > 1 else {})})
 
 
 def crystal_row(crystal: Crystal) -> dict[str, Any]:
@@ -102,7 +108,7 @@ def tolerance_row(groups: Mapping[float, int | None]) -> dict[str, int | None]:
 
 
 def frame_row(encoded: EncodedStructure) -> dict[str, Any]:
-    """Values of the columns that lead back to the original cell and frame, arrays flattened row by row."""
+    """Values of the columns that lead back to the original cell, frame and sites, arrays flattened by row."""
     return {
         "frame.transformation": np.asarray(encoded.transformation, dtype=np.float64).ravel(),
         "frame.origin_shift": np.asarray(encoded.origin_shift, dtype=np.float64),
@@ -110,6 +116,7 @@ def frame_row(encoded: EncodedStructure) -> dict[str, Any]:
         "frame.atom_to_orbit": np.asarray(encoded.atom_to_orbit, dtype=np.int32),
         "frame.atom_to_operation": np.asarray(encoded.atom_to_operation, dtype=np.int32),
         "frame.lattice_shifts": np.asarray(encoded.lattice_shifts, dtype=np.float64).ravel(),
+        SITE_COLUMN: site_properties_to_text(encoded.site_properties),
     }
 
 

@@ -134,7 +134,7 @@ class ShardFiles:
     def schema(self, *, frame: bool) -> pa.Schema:
         """Schema of the whole store."""
         properties = {PROPERTY_PREFIX + n: arrow_type(c.kind) for n, c in self.manifest.properties.items()}
-        fixed = fixed_schema(frame=frame)
+        fixed = fixed_schema(frame=frame, version=self.manifest.schema_version)
         return pa.schema([*fixed, *(pa.field(name, data_type) for name, data_type in properties.items())])
 
     def columns(self, names: Sequence[str] | None) -> tuple[str, ...]:

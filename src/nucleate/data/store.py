@@ -19,8 +19,9 @@ from nucleate.data.id_index import IdIndex, build_index, read_index, unknown_id,
 from nucleate.data.manifest import Manifest, read_manifest
 from nucleate.data.property_values import PROPERTY_PREFIX, as_numbers
 from nucleate.data.record import Provenance
-from nucleate.data.schema import CRYSTAL_COLUMNS, FRAME_COLUMNS, TOLERANCE_PREFIX
+from nucleate.data.schema import CRYSTAL_COLUMNS, FRAME_COLUMNS, SITE_COLUMN, TOLERANCE_PREFIX
 from nucleate.data.shard_files import ShardFiles
+from nucleate.data.site_values import site_properties_from_text
 from nucleate.errors import StoreError
 from nucleate.shapes import Int
 
@@ -158,17 +159,20 @@ class Store:
             if self._index is None:
                 whole = self.whole()
                 self._index = build_index(b.column(0).to_pylist() for b in whole.iter_batches(["id"]))
-                with suppress(OSError):  # on read-only media the index stays in memory
+                with suppress(OSError, StoreError):  # on read-only media the index stays in memory
                     write_index(folder, manifest.content_hash, self._index)
         return self._index
 
     def encoded(self, index: SupportsIndex) -> EncodedStructure:
-        """The crystal with its way back to the cell and frame of the source.
+        """The crystal with its way back to the cell, frame and site properties of the source.
+
+        A store of schema version 1 has the way back, but no site properties.
 
         Raises:
             StoreError: the store was built without ``keep_frame``.
         """
-        columns = self._files.columns([*CRYSTAL_COLUMNS, "max_displacement", "max_strain", *FRAME_COLUMNS])
+        frame = [name for name in FRAME_COLUMNS if name != SITE_COLUMN or self.manifest.schema_version > 1]
+        columns = self._files.columns([*CRYSTAL_COLUMNS, "max_displacement", "max_strain", *frame])
         shard, group, inside = self._files.find(self._row(index))
         table = self._files.row_group(shard, group, columns).slice(inside, 1)
         return encoded_from_row(table)
@@ -328,7 +332,12 @@ def record_from_row(table: pa.Table, inside: int, row: int) -> StoredRecord:
 
 def encoded_from_row(table: pa.Table) -> EncodedStructure:
     """The encoded structure of a table of one row that has the columns of the way back."""
-    cells = {n.removeprefix("frame."): np.asarray(table.column(n)[0].as_py()) for n in FRAME_COLUMNS}
+    cells = {
+        n.removeprefix("frame."): np.asarray(table.column(n)[0].as_py())
+        for n in FRAME_COLUMNS
+        if n != SITE_COLUMN
+    }
+    sites = table.column(SITE_COLUMN)[0].as_py() if SITE_COLUMN in table.column_names else None
     return EncodedStructure(
         crystal=arrays_from_table(table, np.array([0]), {}).crystal(0),
         transformation=cells["transformation"].reshape(3, 3),
@@ -339,5 +348,5 @@ def encoded_from_row(table: pa.Table) -> EncodedStructure:
         lattice_shifts=cells["lattice_shifts"].reshape(-1, 3),
         max_displacement=table.column("max_displacement")[0].as_py(),
         max_strain=table.column("max_strain")[0].as_py(),
-        site_properties={},
+        site_properties=site_properties_from_text(sites),
     )
