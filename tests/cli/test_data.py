@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from ase import Atoms
 from ase.build import bulk
-from ase.io import write
+from ase.io import read, write
 from ase.spacegroup import crystal as ase_crystal
 from click.testing import Result
 from pymatgen.core import Structure
@@ -105,6 +105,19 @@ def test_export_writes_one_file_per_record(
     )
 
 
+def test_the_original_cell_needs_the_frame(structures: Path, tmp_path: Path) -> None:
+    built = _run("build", structures, "--out", tmp_path / "framed", "--keep-frame")
+    assert built.exit_code == 0
+    assert "Note:" not in built.stdout
+    arguments = ("--out", tmp_path / "out", "--format", "extxyz", "--cell", "original")
+    result = _run("export", tmp_path / "framed", *arguments)
+    assert result.exit_code == 0, result.output
+    iron = read(tmp_path / "out" / "iron.extxyz")
+    assert iron.get_initial_magnetic_moments().tolist() == [2.3, 2.3]
+    lost = _run("build", structures, "--out", tmp_path / "bare")
+    assert "Site properties of 1 records (magnetic_moment) are not stored" in lost.stdout
+
+
 def test_bad_input_gets_one_sentence_and_exit_code_1(store: Path, structures: Path, tmp_path: Path) -> None:
     out = tmp_path / "new"
     for arguments, message in (
@@ -122,6 +135,7 @@ def test_bad_input_gets_one_sentence_and_exit_code_1(store: Path, structures: Pa
         (["info", store, "--split", "holdout"], "no split 'holdout'"),
         (["show", store, "unobtainium"], "No record 'unobtainium'"),
         (["export", store, "--out", structures], "is not empty"),
+        (["export", store, "--out", out, "--cell", "original"], "build it again with --keep-frame"),
     ):
         result = _run(*arguments)
         assert result.exit_code == 1, (arguments, result.output)

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from nucleate.cli.errors import EXIT_FAILED, CommandGroup, error_console
+from nucleate.cli.progress_bars import count_bar
 from nucleate.cli.symprec import Symprec
 from nucleate.errors import NucleateError
 
@@ -52,6 +53,14 @@ class Format(StrEnum):
     CIF = "cif"
     POSCAR = "poscar"
     EXTXYZ = "extxyz"
+
+
+class Cell(StrEnum):
+    """Cells of exported structures."""
+
+    CONVENTIONAL = "conventional"
+    PRIMITIVE = "primitive"
+    ORIGINAL = "original"
 
 
 @data_app.command("build")
@@ -95,7 +104,10 @@ def build(
     max_atoms: Annotated[int, typer.Option(min=1, help="Leave out cells with more atoms than this.")] = 1000,
     keep_frame: Annotated[
         bool,
-        typer.Option("--keep-frame", help="Also store the way back to the cells and frames of the source."),
+        typer.Option(
+            "--keep-frame",
+            help="Also store the way back to the cells of the source, and what their sites carry.",
+        ),
     ] = False,
     pseudo_symmetry: Annotated[
         bool, typer.Option("--pseudo-symmetry", help="Also store the space groups at 0.1, 0.01 and 0.001 Å.")
@@ -125,7 +137,7 @@ def build(
     output = Console(highlight=False)
     with (
         _kept(f"what is done is kept in {out}: repeat the command to go on."),
-        _progress("encoding") as progress,
+        count_bar("encoding") as progress,
     ):
         report = build_store(
             source,
@@ -226,6 +238,13 @@ def export(
     store: _StoreArgument,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="Folder for the files.")],
     file_format: Annotated[Format, typer.Option("--format", "-f", help="Format of the files.")] = Format.CIF,
+    cell: Annotated[
+        Cell,
+        typer.Option(
+            help="Cell to write; `original` is the source's own, with what its sites carry "
+            "(a store built with --keep-frame)."
+        ),
+    ] = Cell.CONVENTIONAL,
     split: Annotated[str | None, typer.Option(help="Only this split.")] = None,
 ) -> None:
     """Write the structures of a store as files, one per record, named by its id.
@@ -238,6 +257,8 @@ def export(
     - `nucleate data export store --out cifs`
 
     - `nucleate data export store --out poscars --format poscar --split test`
+
+    - `nucleate data export store --out moments --format extxyz --cell original`
     """
     from nucleate.data import Store  # noqa: PLC0415  (loads pyarrow)
     from nucleate.data.export import export_store  # noqa: PLC0415
@@ -246,13 +267,14 @@ def export(
     chosen = opened if split is None else opened.split(split)
     with (
         _kept(f"what is written is kept in {out}: repeat the command to go on."),
-        _progress("writing") as progress,
+        count_bar("writing") as progress,
     ):
-        bar = progress.add_task("writing", total=len(chosen), left_out="")
+        bar = progress.add_task("writing", total=len(chosen), note="")
         report = export_store(
             chosen,
             out,
             format=file_format.value,
+            cell=cell.value,
             on_progress=lambda done, _: progress.update(bar, completed=done),
         )
     kept = f", {report.num_kept:,} were there already" if report.num_kept else ""
@@ -270,43 +292,16 @@ def _kept(what: str) -> Iterator[None]:
         raise KeyboardInterrupt(what) from interrupt
 
 
-@contextmanager
-def _progress(verb: str) -> Iterator[Progress]:
-    """A progress bar with rate and time left on standard error, gone when it is done."""
-    from rich.progress import (  # noqa: PLC0415  (rich.progress is slow to load)
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TaskProgressColumn,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn(verb),
-        BarColumn(),
-        TaskProgressColumn(show_speed=True),
-        MofNCompleteColumn(),
-        TextColumn("[yellow]{task.fields[left_out]}"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=error_console(), transient=True) as progress:
-        yield progress
-
-
 def _build_bar(progress: Progress) -> Callable[[BuildProgress], None]:
     """What shows the progress of a build; the time left counts from what this run does itself."""
     bar = None
 
     def show_progress(state: BuildProgress) -> None:
         nonlocal bar
-        left_out = f"{state.num_left_out:,} left out" if state.num_left_out else ""
+        left_out = f"[yellow]{state.num_left_out:,} left out" if state.num_left_out else ""
         if bar is None:
-            bar = progress.add_task("encoding", total=state.total, completed=state.done, left_out=left_out)
-        progress.update(bar, completed=state.done, left_out=left_out)
+            bar = progress.add_task("encoding", total=state.total, completed=state.done, note=left_out)
+        progress.update(bar, completed=state.done, note=left_out)
 
     return show_progress
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from nucleate.crystal.unit_cell import UnitCell
+from nucleate.data.export_formats import FORMATS
 from nucleate.data.file_names import FileNames
 from nucleate.data.folder import LocalFolder, is_url
 from nucleate.data.store import Store, StoredRecord
@@ -17,6 +18,7 @@ from nucleate.errors import StoreError
 
 LIST_FILE = "index.csv"
 SETTINGS_FILE = ".export.json"
+CELLS = ("conventional", "primitive", "original")
 
 
 @dataclass(frozen=True)
@@ -34,33 +36,28 @@ class ExportReport:
     num_kept: int
 
 
-def as_cif(record: StoredRecord) -> str:
-    """The crystal as CIF with operations, Wyckoff letters and multiplicities."""
-    return record.crystal.to_cif(name=record.id)
+def _cells(store: Store, cell: str) -> Callable[[int, StoredRecord], UnitCell | None]:
+    """What gives the cell of the record at an index; None stands for the standard way of the format.
 
-
-def as_poscar(record: StoredRecord) -> str:
-    """The conventional cell as POSCAR, the id and the formula in its first line."""
-    return record.crystal.to_poscar(comment=" ".join(f"{record.id} {record.crystal.formula}".split()))
-
-
-def as_extxyz(record: StoredRecord) -> str:
-    """The conventional cell as extended XYZ; id, group and properties stand in the comment line."""
-    from ase.io import write  # noqa: PLC0415  formats load late
-
-    atoms = record.crystal.to_atoms()
-    atoms.info = {"id": record.id, "space_group_number": record.crystal.space_group_number}
-    atoms.info.update({name.replace(" ", "_"): value for name, value in record.properties.items()})
-    text = io.StringIO()
-    write(text, atoms, format="extxyz", write_results=False)
-    return text.getvalue()
-
-
-FORMATS: dict[str, tuple[str, Callable[[StoredRecord], str]]] = {
-    "cif": (".cif", as_cif),
-    "poscar": (".vasp", as_poscar),
-    "extxyz": (".extxyz", as_extxyz),
-}
+    Raises:
+        StoreError: there is no such cell, or the store does not have what it needs.
+    """
+    if cell == "conventional":
+        return lambda index, record: None
+    if cell == "primitive":
+        return lambda index, record: record.crystal.unit_cell("primitive")
+    if cell != "original":
+        raise StoreError(f"There is no cell {cell!r}: choose one of {', '.join(CELLS)}")
+    manifest = store.manifest
+    way_out = "build it again with --keep-frame (keep_frame=True), or export --cell conventional"
+    if not manifest.encoding.get("keep_frame"):
+        raise StoreError(f"The store {store.location} does not keep the original cells: {way_out}")
+    if manifest.schema_version < 2:
+        raise StoreError(
+            f"The store {store.location} has schema version {manifest.schema_version}, which does not keep site "
+            f"properties: {way_out}"
+        )
+    return lambda index, record: store.encoded(index).unit_cell()
 
 
 def export_store(
@@ -68,6 +65,7 @@ def export_store(
     out: str | os.PathLike[str],
     *,
     format: str = "cif",
+    cell: str = "conventional",
     on_progress: Callable[[int, int], None] | None = None,
 ) -> ExportReport:
     """Files of all records of a store or of a selection (``store.split("test")``), one per record.
@@ -79,10 +77,14 @@ def export_store(
         store: what to write.
         out: folder; new, empty, or of an earlier export of the same store in the same format.
         format: ``cif``, ``poscar`` (written as ``.vasp``) or ``extxyz``.
+        cell: ``conventional``, ``primitive``, or ``original``: the ideal crystal in the source's own cell,
+            frame and order of atoms, with its site properties as far as the format can; needs a store built
+            with ``keep_frame``. A CIF of another cell than the conventional one is in P1.
         on_progress: called with the records done and their number.
 
     Raises:
-        StoreError: unknown format, or the folder holds something else.
+        StoreError: unknown format or cell, the store does not keep the original cells, or the folder holds
+            something else.
     """
     if format not in FORMATS:
         raise StoreError(f"There is no export format {format!r}: choose one of {', '.join(FORMATS)}")
@@ -91,8 +93,9 @@ def export_store(
             f"Structures are exported to a local folder, {os.fspath(out)} is a URL: copy them there after"
         )
     ending, write = FORMATS[format]
+    cell_of = _cells(store, cell)
     folder = LocalFolder(Path(out))
-    _prepare(folder, {"content_hash": store.content_hash, "format": format})
+    _prepare(folder, {"content_hash": store.content_hash, "format": format, "cell": cell})
     names = FileNames(
         record_id for batch in store.whole().iter_batches(["id"]) for record_id in batch[0].to_pylist()
     )
@@ -100,12 +103,12 @@ def export_store(
     with folder.writing(LIST_FILE) as path, path.open("w", newline="", encoding="utf-8") as file:
         lines = csv.writer(file)
         lines.writerow(["id", "file"])
-        for record in store:
+        for index, record in enumerate(store):
             name = names.stem(record.id) + ending
             if folder.exists(name):
                 num_kept += 1
             else:
-                folder.write_bytes(name, write(record).encode())
+                folder.write_bytes(name, write(record, cell_of(index, record)).encode())
                 num_written += 1
             lines.writerow([record.id, name])
             if on_progress is not None:
@@ -124,7 +127,7 @@ def _prepare(folder: LocalFolder, settings: dict[str, str]) -> None:
             found = None
         if found != settings:
             raise StoreError(
-                f"{folder.location} holds an export of another store or format: name a new folder"
+                f"{folder.location} holds an export of another store, format or cell: name a new folder"
             )
         folder.remove_unfinished("")
     elif folder.path.exists() and any(folder.path.iterdir()):
