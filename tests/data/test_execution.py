@@ -14,7 +14,9 @@ import dask
 import pytest
 from crystal_tables import TableWriter
 from distributed import LocalCluster
+from typer.testing import CliRunner
 
+from nucleate.cli.data import data_app
 from nucleate.data import Record, Rejection, Store, Task, build_store
 from nucleate.data.build import BuildProgress
 from nucleate.data.build_job import BuildPlan, Job, run_job
@@ -92,7 +94,9 @@ def _plan(out: Path) -> BuildPlan:
     return BuildPlan(str(out), _Deadly(), EncodingSettings(), SplitRule())
 
 
-def test_a_task_that_kills_its_workers_is_named(tmp_path: Path) -> None:
+def test_a_task_that_kills_its_workers_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # One job at a time: a neighbour waiting on a worker that dies could be blamed, depending on who is faster.
+    monkeypatch.setattr("nucleate.data.execution.JOBS_PER_WORKER", 1)
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
     jobs = [Job(i, task) for i, task in enumerate(_Deadly().tasks())]
     try:
@@ -202,5 +206,25 @@ def test_workers_write_to_s3(bucket: str, tmp_path: Path, write_source: TableWri
 def test_a_bucket_that_is_not_there_is_named(bucket: str, write_source: TableWriter) -> None:
     with pytest.raises(StoreError, match="no store at s3://nowhere/store"):
         Store.open("s3://nowhere/store")
-    with pytest.raises(OSError, match="bucket does not exist"):
+    with pytest.raises(StoreError, match=r"s3://nowhere/store cannot be .*bucket does not exist"):
         build_store(write_source(5), "s3://nowhere/store")
+
+
+def test_without_credentials_it_says_what_is_needed(
+    bucket: str, write_source: TableWriter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import s3fs
+
+    source = write_source(5)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    s3fs.S3FileSystem.clear_instance_cache()
+    with pytest.raises(StoreError, match=r"NoCredentialsError: .*AWS_ACCESS_KEY_ID.*or use a local folder"):
+        build_store(source, f"{bucket}/store")
+    result = CliRunner().invoke(data_app, ["build", str(source), "--out", f"{bucket}/store"])
+    assert result.exit_code == 1
+    assert "NoCredentialsError" in result.output
+    assert "Bug" not in result.output
