@@ -17,7 +17,7 @@ demo: $(STAMP) ## Grow crystals with the shipped weights (out/grown); encode, re
 	$(BIN)/nucleate demo --out out/demo
 
 test: $(STAMP) ## Run the whole test suite.
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(STAMP) ## Check style, types and the direction of the imports.
 	$(BIN)/ruff check .
