@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +26,17 @@ from nucleate.data.cleaning import EncodingSettings
 from nucleate.data.execution import JOBS_PER_WORKER, run_on_dask
 from nucleate.data.split import SplitRule
 from nucleate.errors import StoreError
+
+
+def _cluster() -> LocalCluster:
+    """A cluster inside this process, on ports that are free."""
+    return LocalCluster(
+        n_workers=1,
+        threads_per_worker=1,
+        processes=False,
+        dashboard_address=None,
+        scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
+    )
 
 
 def test_two_workers_give_the_store_of_one(tmp_path: Path, write_source: TableWriter) -> None:
@@ -49,7 +62,7 @@ def test_an_interrupted_build_with_workers_goes_on(tmp_path: Path, write_source:
         if state.done >= 20:
             raise KeyboardInterrupt
 
-    with LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None) as cluster:
+    with _cluster() as cluster:
         with pytest.raises(KeyboardInterrupt):
             build_store(source, tmp_path / "store", scheduler=cluster.scheduler_address, on_progress=stop)
         report = build_store(source, tmp_path / "store", scheduler=cluster.scheduler_address)
@@ -94,6 +107,15 @@ def _plan(out: Path) -> BuildPlan:
     return BuildPlan(str(out), _Deadly(), EncodingSettings(), SplitRule())
 
 
+def test_a_cluster_next_door_is_not_in_the_way(tmp_path: Path, write_source: TableWriter) -> None:
+    with socket.socket() as other:
+        with suppress(OSError):  # then somebody else has the port, which is as good
+            other.bind(("127.0.0.1", 8787))
+            other.listen()
+        # Warnings are errors here, and Dask warns of a port that is taken.
+        assert build_store(write_source(4), tmp_path / "store", workers=2).num_records == 4
+
+
 def test_a_task_that_kills_its_workers_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # One job at a time: a neighbour waiting on a worker that dies could be blamed, depending on who is faster.
     monkeypatch.setattr("nucleate.data.execution.JOBS_PER_WORKER", 1)
@@ -117,7 +139,7 @@ def test_only_a_few_jobs_are_out_at_a_time(tmp_path: Path) -> None:
             asked.append(i)
             yield Job(i, Task(key="0", file=f"file-{i}", count=1))
 
-    with LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None) as cluster:
+    with _cluster() as cluster:
         results = run_on_dask(_plan(tmp_path), jobs(), workers=1, scheduler=cluster.scheduler_address)
         for number, result in enumerate(results, 1):
             assert result.num_left_out == 1

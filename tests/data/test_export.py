@@ -110,7 +110,7 @@ def test_folders_of_something_else_are_refused(store: Store, tmp_path: Path) -> 
     with pytest.raises(StoreError, match="is not empty: name a new folder"):
         export_store(store, tmp_path / "mine")
     export_store(store.split("test"), tmp_path / "out")
-    with pytest.raises(StoreError, match="another store or format"):
+    with pytest.raises(StoreError, match="another store, format or cell"):
         export_store(store, tmp_path / "out", format="poscar")
     with pytest.raises(StoreError, match="no export format 'pdf': choose one of cif, poscar, extxyz"):
         export_store(store, tmp_path / "new", format="pdf")

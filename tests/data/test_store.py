@@ -279,8 +279,8 @@ def test_folders_that_are_no_store_say_so(path: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(path, tmp_path / "copy")
     manifest = json.loads((copy / "manifest.json").read_text())
     for change, message in (
-        ({"schema_version": 99}, "schema version 99, this nucleate reads 1: update nucleate"),
-        ({"schema_version": 0}, "schema version 0, this nucleate reads 1: rebuild"),
+        ({"schema_version": 99}, "schema version 99, this nucleate reads 1 and 2: update nucleate"),
+        ({"schema_version": 0}, "schema version 0, this nucleate reads 1 and 2: rebuild"),
         ({"format": "other"}, "not a nucleate store's"),
         ({"shards": 3}, "damaged"),
     ):

@@ -102,6 +102,8 @@ def _client(workers: int, scheduler: str | None) -> Iterator[Any]:
                 threads_per_worker=1,
                 processes=True,
                 dashboard_address=None,
+                # Without a port of its own choice it takes 8787, which a cluster next door may have.
+                scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
                 silence_logs=logging.ERROR,
             )
     except RuntimeError as error:

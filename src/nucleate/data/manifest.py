@@ -134,8 +134,9 @@ def read_manifest(folder: Folder) -> Manifest:
     if version not in READABLE_VERSIONS:
         newer = isinstance(version, int) and version > SCHEMA_VERSION
         way_out = "update nucleate" if newer else "rebuild the store with `nucleate data build`"
+        readable = " and ".join(map(str, READABLE_VERSIONS))
         raise StoreError(
-            f"The store {where} has schema version {version}, this nucleate reads {SCHEMA_VERSION}: {way_out}"
+            f"The store {where} has schema version {version}, this nucleate reads {readable}: {way_out}"
         )
     try:
         properties = {
