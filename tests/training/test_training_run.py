@@ -265,7 +265,7 @@ def looked_up(cls, name):
     return from_name(cls, name)
 
 importlib.metadata.Distribution.from_name = classmethod(looked_up)
-importlib.util.find_spec = lambda name, package=None: None if name.split(".")[0] in BLOCKED else find_spec(name, package)
+importlib.util.find_spec = lambda name, *rest: None if name.split(".")[0] in BLOCKED else find_spec(name, *rest)
 sys.meta_path.insert(0, Blocker())
 from nucleate.training.config import read_config
 from nucleate.training.train import train
