@@ -163,9 +163,14 @@ class OrbitLayer(nn.Module):
         edges: Edges,
         condition: Float[Tensor, "crystals c"],
         crystal: Int[Tensor, "orbits"],
+        tangent: Float[Tensor, "orbits 3 3"],
     ) -> tuple[Float[Tensor, "orbits s"], Float[Tensor, "orbits 3 v"]]:
-        """The new scalars and vectors."""
+        """The new scalars and vectors.
+
+        ``tangent`` projects onto the tangent space of each orbit's position. In exact arithmetic the sum over images
+        lies in it already; where symmetry leaves only rounding noise, the norm would amplify that layer by layer.
+        """
         ds, dv = self.attention(self.norm_attention(s, condition, crystal), vector_norm_rms(v), edges)
-        s, v = s + ds, v + dv
+        s, v = s + ds, tangent @ (v + dv).to(tangent.dtype)
         ds, dv = self.update(self.norm_update(s, condition, crystal), vector_norm_rms(v))
         return s + ds, v + dv

@@ -255,11 +255,12 @@ class OrbitTransformer(nn.Module):
             graph = orbit_graph(crystals, atoms, radius=c.radius, fixed_radius=c.fixed_radius)
             edges = self._edges(graph, z, len(z), atoms.orbit)
             polar = _invariant_directions(crystals)
+            tangent = _tangent_projectors(crystals)
         share = crystals.multiplicities.to(crystals.dtype) / crystals.num_atoms_primitive[crystal]
         s = inputs.scalars
         v = s.new_zeros(len(z), 3, c.vectors)
         for layer in self.layers:
-            s, v = layer(s, v, edges, inputs.condition, crystal)
+            s, v = layer(s, v, edges, inputs.condition, crystal, tangent)
         s = self.norm(s)
         forces = (v * self.force_gate(s)[:, None, :]).sum(dim=2)
         return OrbitOutputs(
@@ -357,6 +358,16 @@ def _strain_basis(device: torch.device, dtype: torch.dtype) -> Tensor:
 def _strain(params: Float[Tensor, "crystals 6"]) -> Float[Tensor, "crystals 3 3"]:
     """S of padded lattice parameters, its trace from the volume per atom."""
     return torch.einsum("ck,kij->cij", params, _strain_basis(params.device, params.dtype))
+
+
+def _tangent_projectors(crystals: CrystalBatch) -> Float[Tensor, "orbits 3 3"]:
+    """Orthogonal projectors onto the Cartesian tangent space of each orbit's Wyckoff position."""
+    frame = (
+        crystals.lattices().mT[crystals.orbit_to_crystal] @ crystals.tables["basis"][crystals.position_ids]
+    )
+    unused = torch.arange(3, device=crystals.device) >= crystals.num_free[:, None]
+    normal = frame.mT @ frame + torch.diag_embed(unused.to(frame.dtype))
+    return frame @ torch.linalg.solve(normal, frame.mT)
 
 
 def _invariant_directions(crystals: CrystalBatch) -> Float[Tensor, "crystals 3 3"]:
