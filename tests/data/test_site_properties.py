@@ -12,7 +12,7 @@ from ase import Atoms
 from ase.build import bulk
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import read, write
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from pymatgen.core import Structure
@@ -44,6 +44,7 @@ def _same(found: object, expected: object) -> bool:
         arrays.arrays("U6", st.integers(1, 4)),
     )
 )
+@example(np.array([complex(0, math.inf), complex(math.nan, -0.0)]))
 def test_every_array_comes_back_to_the_last_bit(array: np.ndarray) -> None:
     text = site_properties_to_text({"anything": array})
     assert text is not None

@@ -89,7 +89,9 @@ def _array(type: str, shape: list[int], values: list[Any]) -> np.ndarray:
         return np.array(values, dtype=str).reshape(shape)
     if np.dtype(type).kind == "c":
         pairs = np.array([float(value) for value in values]).reshape(*shape, 2)
-        return (pairs[..., 0] + 1j * pairs[..., 1]).astype(type)
+        numbers = np.empty(shape, dtype=type)
+        numbers.real, numbers.imag = pairs[..., 0], pairs[..., 1]  # a product with 1j would spoil infinities
+        return numbers
     if np.dtype(type).kind == "f":
         values = [float(value) for value in values]
     return np.array(values, dtype=type).reshape(shape)
