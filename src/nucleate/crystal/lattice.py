@@ -28,6 +28,7 @@ STRAIN_BASIS = np.array(
 )
 STRAIN_BASIS.setflags(write=False)
 _IDENTITY = np.eye(3)
+_ROUNDING = 1e-14  # strains below this are rounding
 
 NUM_LATTICE_PARAMS = {
     "cubic": 1,
@@ -132,9 +133,11 @@ class LatticeSubspace:
             xx, yy, zz, xz = _log_of_average(a, b, c, num_params=self.num_params, log_volume=log(volume))
             xy = yz = 0.0
             rotation, strain = nearest_rotation(_stretch(-xx, -yy, -zz, -xz) @ shape)
-            fitted = _stretch(xx, yy, zz, xz) @ rotation
-            if self.inverse_reference is not None:
-                fitted = self.reference @ fitted
+            fitted = lattice
+            if strain > _ROUNDING:
+                fitted = _stretch(xx, yy, zz, xz) @ rotation
+                if self.inverse_reference is not None:
+                    fitted = self.reference @ fitted
         params = (
             _R3 * (xx + yy + zz - log(num_atoms)),
             _R6 * (2 * zz - xx - yy),

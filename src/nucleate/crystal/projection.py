@@ -40,6 +40,7 @@ class ImageTable:
             the site-symmetry group S_w, isometries all, a vector is projected orthogonally on what S_w leaves
             fixed, ``B^+ |S_w|^-1 sum_{W' in S_w} W' W^-1``.
         from_integers: by position, what the integers of the upper block, rounded, take off the free coordinates.
+        inverse_period: by position, the inverse of the period lattice, zero beyond the free coordinates.
         operation: operation of the group that makes the image, counted within the group.
     """
 
@@ -47,6 +48,7 @@ class ImageTable:
     point: Float[np.ndarray, "images 3"]
     solve: Float[np.ndarray, "images 6 3"]
     from_integers: Float[np.ndarray, "positions 3 3"]
+    inverse_period: Float[np.ndarray, "positions 3 3"]
     operation: Int[np.ndarray, "images"]
 
 
@@ -54,36 +56,33 @@ class ImageTable:
 class _Template:
     """What the positions of a crystal's orbits say of its images: their rows of the table, orbit by orbit.
 
-    ``orbit`` is the orbit of each image, ``counts`` the number of images of each orbit; ``period`` the period lattice
-    of each orbit's position with ``inverse_period``, zero beyond its free coordinates.
+    ``orbit`` is the orbit of each image, ``counts`` the number of images of each orbit; ``from_integers`` and the
+    period lattice with its inverse are those of each orbit's position.
     """
 
-    position_ids: Int[np.ndarray, "orbits"]
     rows: Int[np.ndarray, "images"]
     orbit: Int[np.ndarray, "images"]
     counts: tuple[int, ...]
     has_free_coords: bool
+    from_integers: Float[np.ndarray, "orbits 3 3"]
     period: Float[np.ndarray, "orbits 3 3"]
     inverse_period: Float[np.ndarray, "orbits 3 3"]
 
 
 @lru_cache(maxsize=2048)
 def _template(space_group_number: int, wyckoff_indices: tuple[int, ...]) -> _Template:
-    tables = group_arrays()
+    tables, images = group_arrays(), image_table()
     position_ids = np.array(wyckoff_indices) + tables["position_start"][space_group_number - 1]
     counts = tables["num_images"][position_ids]
     orbit, within = segment_positions(counts)
-    period = tables["period"][position_ids]
-    used = np.arange(3) < tables["num_free"][position_ids][:, None]
-    inverse = np.linalg.inv(period + np.eye(3) * ~used[:, None, :]) * (used[:, None, :] & used[:, :, None])
     return _Template(
-        position_ids=position_ids,
         rows=tables["image_start"][position_ids][orbit] + within,
         orbit=orbit,
         counts=tuple(counts.tolist()),
         has_free_coords=bool(tables["num_free"][position_ids].any()),
-        period=period,
-        inverse_period=inverse,
+        from_integers=images.from_integers[position_ids],
+        period=tables["period"][position_ids],
+        inverse_period=images.inverse_period[position_ids],
     )
 
 
@@ -105,6 +104,8 @@ def image_table() -> ImageTable:
     members = tables["rotations"][tables["operation_start"][stabiliser_group] + tables["stabiliser"]]
     projector = np.add.reduceat(members, first) / counts[:, None, None]
     projector = np.linalg.pinv(tables["basis"]) @ projector
+    used = np.arange(3) < tables["num_free"][:, None]
+    period = tables["period"] + np.eye(3) * ~used[:, None, :]  # invertible, whatever the number of periods
     upper = tables["functionals"][position] @ inverse @ primitive
     lower = projector[position] @ inverse @ primitive
     return ImageTable(
@@ -112,6 +113,7 @@ def image_table() -> ImageTable:
         point=np.einsum("rij,rj->ri", to_primitive, points),
         solve=np.concatenate([upper, lower], axis=1),
         from_integers=projector @ tables["section"],
+        inverse_period=np.linalg.inv(period) * (used[:, None, :] & used[:, :, None]),
         operation=tables["images"],
     )
 
@@ -160,10 +162,14 @@ def project(
         points += _apply(images.linear[template.rows], free[template.orbit])
     image, residual, shifts = _nearest_images(coords, points, template.orbit, atom_to_orbit, rows_abc)
     rows = template.rows[image]
-    if template.has_free_coords and np.vdot(residual, residual) > _ROUNDING**2:
+    origin_shift = setting.origin_shift
+    if np.vdot(residual, residual) > _ROUNDING**2:
         step = _mean_by_orbit(_apply(images.solve[rows, 3:], residual), atom_to_orbit)
         free = free + step
         residual = residual - _apply(images.linear[rows], step[atom_to_orbit])
+        # The search fixes the origin only to symprec: the mean residual of all atoms is a shift of it.
+        drift = primitive @ (residual.sum(axis=0) / len(residual))
+        origin_shift = origin_shift + setting.transformation @ drift
     moved = residual @ rows_abc
     squared = (moved * moved) @ _ONES
     worst = int(squared.argmax())
@@ -189,12 +195,10 @@ def project(
         atomic_numbers=unit_cell.atomic_numbers[setting.representatives],
         free_coords=free,
     )
-    # The search fixes the origin only to symprec: the mean residual of all atoms is a shift of it.
-    drift = primitive @ (residual.sum(axis=0) / len(residual))
     return EncodedStructure(
         crystal=crystal,
         transformation=setting.transformation,
-        origin_shift=setting.origin_shift + setting.transformation @ drift,
+        origin_shift=origin_shift,
         rotation=fit.rotation,
         atom_to_orbit=atom_to_orbit,
         atom_to_operation=images.operation[rows],
@@ -235,7 +239,7 @@ def _free_coords_of_points(
         mine = misfit[start : start + count]
         best.append(start + mine.index(min(mine)))
         start += count
-    return values[best, 3:] - _apply(images.from_integers[template.position_ids], integers[best])
+    return values[best, 3:] - _apply(template.from_integers, integers[best])
 
 
 def _nearest_images(
