@@ -14,6 +14,14 @@ class InvalidStructureError(NucleateError):
 class DisorderedStructureError(InvalidStructureError):
     """The input has partial occupancy or substitutional disorder; the message lists the sites."""
 
+    @classmethod
+    def at(cls, name: str, sites: str) -> DisorderedStructureError:
+        """The error of the structure ``name``, disordered at ``sites``, with the way out."""
+        return cls(
+            f"{name} is disordered: {sites}; only ordered crystals can be encoded: give an ordered approximant "
+            "(pymatgen's OrderDisorderedStructureTransformation makes one)"
+        )
+
 
 class StructureTooLargeError(InvalidStructureError):
     """The input has more atoms than ``max_atoms``."""

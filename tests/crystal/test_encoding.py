@@ -213,6 +213,22 @@ def test_descent_to_subgroups(crystal_id: str, rng: np.random.Generator) -> None
     assert p1.num_orbits == encode(cell).crystal.num_atoms_primitive
 
 
+def test_a_subgroup_of_several_classes_is_chosen_by_its_class() -> None:
+    """Pnma has P2_1/c along two of its axes: the same number, two different descriptions."""
+    bundled = bundled_crystal("mg2sio4-forsterite")
+    classes = [s for s in translationengleiche_subgroups(62) if s.space_group_number == 14]
+    assert len(classes) > 1
+    described = [encode(bundled.unit_cell, subgroup=chosen) for chosen in classes]
+    for encoded in described:
+        assert encoded.crystal.space_group_number == 14
+        assert same_atoms(encoded.unit_cell(), bundled.unit_cell, tolerance=1e-3)
+        assert moyo(encoded.crystal.unit_cell("primitive"), symprec=1e-4).number == 62
+    axes = {np.linalg.norm(encoded.crystal.lattice[1]).round(3) for encoded in described}
+    assert len(axes) == len(classes)  # each has another axis as its unique one
+    with pytest.raises(SymmetryError, match=r"no translationengleiche subgroup 14 in the basis given"):
+        encode(bundled.unit_cell, subgroup=replace(classes[0], origin_shift=np.array([0.1, 0.2, 0.3])))
+
+
 def test_noise_is_kept_in_p1(rng: np.random.Generator) -> None:
     cell = noisy(bundled_crystal("tio2-rutile").unit_cell, rng, size=2e-3)
     encoded = encode(cell, subgroup=1)

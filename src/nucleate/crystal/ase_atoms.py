@@ -130,7 +130,7 @@ def _refuse_partial_occupancy(atoms: Atoms, *, name: str) -> None:
     }
     if mixed:
         listed = ", ".join(f"kind {kind}: {shares}" for kind, shares in list(mixed.items())[:8])
-        raise DisorderedStructureError(f"{name} is disordered: partial occupancies in atoms.info: {listed}")
+        raise DisorderedStructureError.at(name, f"partial occupancies in atoms.info: {listed}")
 
 
 def _mass_numbers(

@@ -39,7 +39,8 @@ def check_num_atoms(num_atoms: int, *, max_atoms: int, name: str) -> None:
         raise InvalidStructureError(f"{name} has no atoms")
     if num_atoms > max_atoms:
         raise StructureTooLargeError(
-            f"{name} has {num_atoms} atoms or more, the limit is {max_atoms}; raise max_atoms to read it"
+            f"{name} has {num_atoms} atoms or more, the limit is {max_atoms}; raise "
+            "max_atoms (--max-atoms on the command line) to read it"
         )
 
 

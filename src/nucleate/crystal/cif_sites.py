@@ -170,17 +170,14 @@ def _refuse_disorder(
         if occupancy < 1 - OCCUPANCY_TOLERANCE:
             partial.append(f"{labels[row]} ({unquoted(symbols[row])}, occupancy {occupancy:g})")
     if partial:
-        raise DisorderedStructureError(
-            f"{where} is disordered: {len(partial)} partially occupied site{'s' * (len(partial) > 1)}: "
-            f"{_listed(partial)}"
+        raise DisorderedStructureError.at(
+            where, f"{len(partial)} partially occupied site{'s' * (len(partial) > 1)}: {_listed(partial)}"
         )
     groups = columns.get("disorder_group", ())
     in_group = [(label, unquoted(g)) for label, g in zip(labels, groups) if g not in (*NULL_VALUES, "0")]
     if len({group for _, group in in_group}) > 1 or any(group.startswith("-") for _, group in in_group):
         sites = [f"{label} (group {group})" for label, group in in_group]
-        raise DisorderedStructureError(
-            f"{where} is disordered: alternative groups of sites: {_listed(sites)}"
-        )
+        raise DisorderedStructureError.at(where, f"alternative groups of sites: {_listed(sites)}")
 
 
 def _oxidation_numbers(tags: CifTags) -> dict[str, float]:

@@ -11,6 +11,7 @@ from nucleate.crystal.cell_checks import checked_unit_cell
 from nucleate.crystal.encoded import EncodedStructure
 from nucleate.crystal.projection import project
 from nucleate.crystal.setting import StandardSetting, descend
+from nucleate.crystal.subgroups import Subgroup
 from nucleate.crystal.unit_cell import UnitCell
 from nucleate.errors import SymmetryError
 
@@ -60,7 +61,7 @@ def encode(
     *,
     symprec: float = 0.01,
     max_atoms: int = 1000,
-    subgroup: int | None = None,
+    subgroup: int | Subgroup | None = None,
     max_displacement: float | None = None,
     max_strain: float = 0.05,
 ) -> EncodedStructure:
@@ -78,7 +79,7 @@ def encode(
         symprec: tolerance of the symmetry search in Å.
         max_atoms: refuse larger cells.
         subgroup: number of a translationengleiche subgroup (1 for P1) to descend to instead of the full
-            group.
+            group, or one of ``translationengleiche_subgroups(number)`` where several share a number.
         max_displacement: refuse if an atom moves further than this in Å; 10 ``symprec`` unless given.
         max_strain: refuse if the lattice is strained more than this (dimensionless).
 
@@ -108,7 +109,7 @@ def encode_checked(
     unit_cell: UnitCell,
     *,
     symprec: float = 0.01,
-    subgroup: int | None = None,
+    subgroup: int | Subgroup | None = None,
     max_displacement: float | None = None,
     max_strain: float = 0.05,
 ) -> EncodedStructure:

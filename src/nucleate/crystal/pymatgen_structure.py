@@ -179,7 +179,8 @@ def _disordered(sites: Sequence[Any], name: str) -> DisorderedStructureError:
         if len(site.species) != 1 or abs(site.species.num_atoms - 1) > 1e-8:
             listed.append(f"{site.label} (site {index + 1}: {site.species_string})")
     more = f" and {len(listed) - 8} more" if len(listed) > 8 else ""
-    return DisorderedStructureError(
-        f"{name} is disordered: {len(listed)} partially occupied or mixed site{'s' * (len(listed) > 1)}: "
-        f"{', '.join(listed[:8])}{more}"
+    return DisorderedStructureError.at(
+        name,
+        f"{len(listed)} partially occupied or mixed site{'s' * (len(listed) > 1)}: "
+        f"{', '.join(listed[:8])}{more}",
     )

@@ -9,7 +9,7 @@ import moyopy
 import numpy as np
 
 from nucleate.crystal.space_group import SpaceGroup, space_group
-from nucleate.crystal.subgroups import translationengleiche_subgroup
+from nucleate.crystal.subgroups import Subgroup, translationengleiche_subgroup
 from nucleate.crystal.unit_cell import UnitCell
 from nucleate.errors import SymmetryError
 from nucleate.shapes import Float, Int
@@ -97,7 +97,7 @@ def inverse_and_determinant(matrix: Sequence[Sequence[float]]) -> tuple[Float[np
     return np.array(adjugate) / determinant, determinant
 
 
-def descend(unit_cell: UnitCell, dataset: moyopy.MoyoDataset, subgroup: int) -> StandardSetting:
+def descend(unit_cell: UnitCell, dataset: moyopy.MoyoDataset, subgroup: int | Subgroup) -> StandardSetting:
     """The setting of a translationengleiche subgroup of the found group, atoms assigned anew.
 
     Raises:
@@ -106,14 +106,14 @@ def descend(unit_cell: UnitCell, dataset: moyopy.MoyoDataset, subgroup: int) -> 
     found = translationengleiche_subgroup(dataset, subgroup)
     # Atoms moyopy saw coincide within its final tolerance; distances between different atoms are far larger.
     roots, positions = assign_orbits(
-        space_group(subgroup),
+        space_group(found.space_group_number),
         found.transformation.T @ unit_cell.lattice,
         (unit_cell.frac_coords - found.origin_shift) @ np.linalg.inv(found.transformation).T,
         unit_cell.atomic_numbers,
         tolerance=2 * dataset.symprec,
     )
     return StandardSetting.of_roots(
-        subgroup,
+        found.space_group_number,
         found.transformation.tolist(),
         found.origin_shift.tolist(),
         roots=roots.tolist(),

@@ -92,8 +92,13 @@ def _generic_lattice(number: int) -> Float[np.ndarray, "3 3"]:
     return subspace.to_lattice(params, num_atoms=8)
 
 
-def translationengleiche_subgroup(dataset: moyopy.MoyoDataset, number: int) -> Subgroup:
-    """The t-subgroup of a found group with this number and the smallest index, in the input's basis.
+def translationengleiche_subgroup(dataset: moyopy.MoyoDataset, wanted: int | Subgroup) -> Subgroup:
+    """A t-subgroup of a found group, in the input's basis.
+
+    Args:
+        dataset: the found group.
+        wanted: number of the subgroup, the first class of ``translationengleiche_subgroups`` with it is taken; or
+            one of those subgroups, where several classes share a number (Pmm2 along the three axes of Pmmm).
 
     Raises:
         SymmetryError: the group has no such t-subgroup; the message lists those it has.
@@ -101,13 +106,25 @@ def translationengleiche_subgroup(dataset: moyopy.MoyoDataset, number: int) -> S
     parent = dataset.number
     candidates = translationengleiche_subgroups(parent)
     for subgroup in candidates:
-        if subgroup.space_group_number == number:
+        if _is(subgroup, wanted):
             P, p = np.array(dataset.std_linear), np.array(dataset.std_origin_shift)
+            number = subgroup.space_group_number
             return Subgroup(
                 number, P @ subgroup.transformation, P @ subgroup.origin_shift + p, subgroup.index, True
             )
     available = sorted({s.space_group_number for s in candidates} - {parent})
+    what = wanted if isinstance(wanted, int) else f"{wanted.space_group_number} in the basis given"
     raise SymmetryError(
-        f"space group {parent} ({space_group(parent).symbol}) has no translationengleiche subgroup {number}; "
+        f"space group {parent} ({space_group(parent).symbol}) has no translationengleiche subgroup {what}; "
         f"it has {', '.join(map(str, available)) or 'none'}"
+    )
+
+
+def _is(subgroup: Subgroup, wanted: int | Subgroup) -> bool:
+    if isinstance(wanted, int):
+        return subgroup.space_group_number == wanted
+    return (
+        subgroup.space_group_number == wanted.space_group_number
+        and np.allclose(subgroup.transformation, wanted.transformation, rtol=0, atol=1e-9)
+        and np.allclose(subgroup.origin_shift, wanted.origin_shift, rtol=0, atol=1e-9)
     )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nucleate.crystal.crystal import Crystal
-from nucleate.errors import InvalidStructureError, SymmetryError
+from nucleate.errors import InvalidStructureError, SymmetryError, WyckoffError
 from nucleate.generation.formula import format_counts
 from nucleate.physics.density import check_density
 from nucleate.physics.distances import minimum_distance_matrix
@@ -45,7 +45,8 @@ class GeneratedRow:
         min_distance_ratio: the smallest ratio of a distance to the shortest that real crystals have between those
             elements; below 1 two atoms are nearer than real ones.
         charge_neutral: one element, metals only, or oxidation states that sum to zero.
-        problem: why a check could not be made, empty as a rule.
+        problem: why a check could not be made, or which orbit has run onto a more special position; empty as a
+            rule.
     """
 
     id: str
@@ -81,6 +82,10 @@ def check_crystal(index: int, crystal: Crystal) -> GeneratedRow:
     try:
         nearest, ratio = shortest_distances(crystal)
     except InvalidStructureError as error:
+        problems.append(str(error))
+    try:
+        crystal.check_orbits()
+    except WyckoffError as error:
         problems.append(str(error))
     found = None
     try:

@@ -71,7 +71,7 @@ def _refuse_disorder(labels: list[Any], by_name: Mapping[str, Any], name: str) -
     sites = [f"{label} (site {index + 1})" for index, label in enumerate(labels) if label in mixed]
     if sites:
         more = f" and {len(sites) - 5} more" if len(sites) > 5 else ""
-        raise DisorderedStructureError(f"{name} is disordered at {', '.join(sites[:5])}{more}")
+        raise DisorderedStructureError.at(name, f"{', '.join(sites[:5])}{more}")
     attached = [label for label in labels if by_name[label].get("attached")]
     if attached:
         raise InvalidStructureError(
