@@ -86,11 +86,13 @@ class Denoised:
             noisy crystal's (volume per atom)^(1/3); they lie in the tangent space of the Wyckoff position.
         lattice_params: clean lattice parameters, zeros beyond those of the group.
         element_logits: log odds of each element for each orbit, column z - 1.
+        pooled: mean of the final scalars over all atoms, what property heads read.
     """
 
     displacements: Float[Tensor, "orbits 3"]
     lattice_params: Float[Tensor, "crystals 6"]
     element_logits: Float[Tensor, "orbits elements"]
+    pooled: Float[Tensor, "crystals s"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,6 +220,7 @@ class OrbitTransformer(nn.Module):
             displacements=outputs.forces * reach[:, None],
             lattice_params=self._lattice(noisy, outputs, inputs.condition),
             element_logits=self.element_head(outputs.scalars),
+            pooled=outputs.pooled,
         )
 
     def embed(self, noisy: NoisyCrystals) -> OrbitInputs:

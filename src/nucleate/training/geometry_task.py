@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import torch
@@ -95,8 +95,11 @@ class GeometryTask:
         told = NoisyCrystals(noisy.crystals, example.coord_time, example.lattice_time, example.source)
         guess = network(told)
         with torch.autocast(clean.device.type, enabled=False):
-            guess = type(guess)(
-                guess.displacements.float(), guess.lattice_params.float(), guess.element_logits.float()
+            guess = replace(
+                guess,
+                displacements=guess.displacements.float(),
+                lattice_params=guess.lattice_params.float(),
+                element_logits=guess.element_logits.float(),
             )
             coord, lattice = self.flow.losses(guess, noisy, clean, example.coord_time, example.lattice_time)
             parts = {
