@@ -1,0 +1,99 @@
+"""What a family of metrics knows about the evaluation it is part of."""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import numpy as np
+
+from nucleate.evaluation.settings import Settings
+
+if TYPE_CHECKING:
+    from nucleate.evaluation.reference import Reference
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+Mapper = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]
+
+
+def map_here(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
+    """Results of ``function`` one after the other, in this process."""
+    return map(function, items)
+
+
+def _silent(done: int, total: int | None, note: str) -> None:
+    """Nobody is watching."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What rows, columns across the set and averages are computed from, beside the crystals.
+
+    Attributes:
+        reference: the crystals the set is compared with; None where the user named none, and metrics that
+            need it then say so.
+        settings: thresholds and tolerances.
+        seed: of everything random: bootstrap, permutation, samples.
+        cache: folder of this run for what is expensive and not a row; use ``cached``.
+        subject: ``crystals`` for the set that is evaluated, ``held_out`` while the held-out sample of the
+            reference is scored: compare that with ``reference.train``, or it is compared with itself.
+        report_progress: tell how far a long ``across`` or ``summary`` is: (done, total, note).
+        mapper: runs a function over items in parallel, results in order; use ``map``.
+    """
+
+    reference: Reference | None
+    settings: Settings = field(default_factory=Settings)
+    seed: int = 0
+    cache: Path = Path(".")
+    subject: Literal["crystals", "held_out"] = "crystals"
+    report_progress: Callable[[int, int | None, str], None] = _silent
+    mapper: Mapper = map_here
+
+    def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+        """Results of ``function`` for each item, in order, on the processes of the evaluation.
+
+        ``function`` is defined at the top of a module; items and results are picklable and large enough (a
+        bucket, a block of distances) to be worth sending.
+        """
+        return self.mapper(function, items)
+
+    def rng(self, *key: object) -> np.random.Generator:
+        """A random generator of its own for a purpose: the same seed and key give the same stream."""
+        text = "\x1f".join(str(part) for part in (self.seed, *key))
+        return np.random.default_rng(
+            int.from_bytes(hashlib.blake2b(text.encode(), digest_size=16).digest(), "little")
+        )
+
+    def cached(self, key: str, build: Callable[[], Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+        """Arrays kept in the folder of this run under ``key``, built where they are missing or damaged.
+
+        ``key`` names everything the arrays depend on (input, settings, version): other keys, other files.
+        """
+        return cached_arrays(self.cache, key, build)
+
+
+def cached_arrays(
+    folder: Path, key: str, build: Callable[[], Mapping[str, np.ndarray]]
+) -> dict[str, np.ndarray]:
+    """Arrays kept as ``.npz`` in ``folder``, written in one step, built where the file is missing or damaged."""
+    from nucleate.data.folder import LocalFolder  # noqa: PLC0415  (pyarrow loads when there is work)
+
+    safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in key)[:80]
+    name = f"{safe}-{hashlib.blake2b(key.encode(), digest_size=8).hexdigest()}.npz"
+    path = folder / name
+    if path.exists():
+        try:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
+                return {name: content[name] for name in content.files}
+        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
+            path.unlink(missing_ok=True)
+    arrays = {name: np.asarray(array) for name, array in build().items()}
+    with LocalFolder(folder).writing(name) as scratch, scratch.open("wb") as file:
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+    return arrays

@@ -1,0 +1,169 @@
+"""What a family of metrics is, and the families there are, imported late by name."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import pyarrow as pa
+
+from nucleate.errors import ConfigError, NucleateError
+
+if TYPE_CHECKING:
+    from nucleate.evaluation.candidate import Candidate
+    from nucleate.evaluation.candidate_store import CandidateStore
+    from nucleate.evaluation.context import Context
+    from nucleate.evaluation.metric import Metric
+
+
+class MissingExtraError(NucleateError):
+    """A family needs a library that is not installed; the message names the extra."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the table of crystals.
+
+    Attributes:
+        name: its name, unique over all families.
+        type: Arrow type; a row without a value is null.
+        description: what a value says, one sentence.
+        unit: unit of its values, empty for bare numbers and text.
+        public: whether it stands in ``crystals.parquet`` and ``crystals.csv``; a fingerprint of hundreds of
+            numbers that only the summary needs does not.
+    """
+
+    name: str
+    type: pa.DataType
+    description: str
+    unit: str = ""
+    public: bool = True
+
+
+@runtime_checkable
+class MetricFamily(Protocol):
+    """Metrics that belong together: one row per crystal first, averages after.
+
+    ``rows`` runs on small chunks in any process and is resumed chunk by chunk: it must be a pure function of
+    the candidates, the settings it ``uses``, the reference where ``uses_reference``, and the seed. ``across``
+    and ``summary`` run once, in the main process, after the rows of all chunks.
+
+    Attributes:
+        name: ``validity``, ``symmetry``, ...
+        columns: what ``rows`` and ``across`` return, in the order of the table.
+        uses: names of the settings that rows and ``across`` depend on.
+        uses_reference: whether rows depend on the reference.
+        code: modules whose source decides the rows; when one changes they are computed again.
+        chunk: candidates per chunk: small where a row takes seconds.
+        scores_reference: whether the held-out sample of the reference can be scored with it.
+    """
+
+    name: str
+    columns: tuple[Column, ...]
+    uses: tuple[str, ...]
+    uses_reference: bool
+    code: tuple[str, ...]
+    chunk: int
+    scores_reference: bool
+
+    def rows(self, candidates: Sequence[Candidate], context: Context) -> list[dict[str, Any]]:
+        """One mapping of column to value per candidate, in order; missing columns are null.
+
+        Candidates without ``unit_cell`` or ``encoded`` get a row too and count against the generator.
+        """
+        ...
+
+    def across(
+        self, candidates: CandidateStore, table: pa.Table, context: Context
+    ) -> Mapping[str, Sequence[Any]]:
+        """Columns that need the whole set (uniqueness, pairing with targets); empty if there are none.
+
+        Args:
+            candidates: all candidates, on disk.
+            table: one row per candidate: the base columns and the rows of all families up to this one.
+            context: what the evaluation is about.
+        """
+        ...
+
+    def summary(self, table: pa.Table, context: Context) -> list[Metric]:
+        """The averages. The same function scores the held-out sample (``context.subject`` says which).
+
+        Args:
+            table: one row per candidate, with the columns of this family and of those that ran before it.
+            context: what the evaluation is about.
+        """
+        ...
+
+
+FAMILIES: dict[str, str] = {
+    "validity": "nucleate.evaluation.validity",
+    "symmetry": "nucleate.evaluation.symmetry",
+    "distribution": "nucleate.evaluation.distribution",
+    "novelty": "nucleate.evaluation.novelty",
+    "stability": "nucleate.evaluation.stability",
+    "csp": "nucleate.evaluation.csp",
+}
+"""Module of each family, in the order in which they run. A module has a function ``family() -> MetricFamily``."""
+
+
+def check_names(names: Sequence[str]) -> tuple[str, ...]:
+    """The families asked for, each once, in the order in which they run.
+
+    Raises:
+        ConfigError: there is no family of a name.
+    """
+    for name in names:
+        if name not in FAMILIES:
+            raise ConfigError(f"There is no family of metrics {name!r}; there are {', '.join(FAMILIES)}")
+    return tuple(name for name in FAMILIES if name in names)
+
+
+def load_family(name: str) -> MetricFamily:
+    """The family of this name.
+
+    Raises:
+        ConfigError: there is no such family.
+        MissingExtraError: a library it needs is not installed.
+    """
+    check_names([name])
+    try:
+        return importlib.import_module(FAMILIES[name]).family()
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] == "nucleate":
+            raise
+        raise missing_extra(name, error.name or str(error)) from error
+
+
+def missing_extra(family: str, library: str) -> MissingExtraError:
+    """The error of a family whose library is not installed, with the way out."""
+    return MissingExtraError(
+        f"The metrics {family!r} need {library}, which is not installed: pip install 'nucleate[evaluate]'"
+    )
+
+
+@cache
+def source_digest(module: str) -> str:
+    """Hash of the source of a module, without importing it."""
+    loaded = getattr(sys.modules.get(module), "__file__", None)
+    spec = None if loaded else importlib.util.find_spec(module)
+    file = loaded or (spec.origin if spec else None)
+    if file is None:
+        raise ConfigError(f"There is no module {module!r} whose code could decide a row")
+    return hashlib.blake2b(Path(file).read_bytes(), digest_size=16).hexdigest()
+
+
+def code_digest(family: MetricFamily) -> str:
+    """Hash of the source of everything a family says decides its rows, and of the names of its columns."""
+    state = hashlib.blake2b(digest_size=16)
+    for module in (type(family).__module__, *family.code):
+        state.update(f"{module} {source_digest(module)}\n".encode())
+    for column in family.columns:
+        state.update(f"{column.name} {column.type}\n".encode())
+    return state.hexdigest()
