@@ -1,4 +1,4 @@
-"""Running the jobs of a build: in this process, on a local Dask cluster or on a running one."""
+"""Running the jobs of a build, or any function: in this process, on a local Dask cluster or on a running one."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import logging
 import signal
 import threading
 import uuid
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
-from itertools import islice
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing, contextmanager
+from functools import partial
+from itertools import count, islice
 from typing import Any
 
 from nucleate.data.build_job import BuildPlan, Job, JobResult, run_job
@@ -42,40 +43,76 @@ def run_on_dask(
     Raises:
         StoreError: Dask is not installed, the scheduler does not answer, or a worker died again and again.
     """
-    with ExitStack() as stack:
-        client = stack.enter_context(_client(workers, scheduler))
+    with process_pool(workers, scheduler) as pool:
+        results = pool.completed(
+            partial(run_job, plan), jobs, doing=lambda job: f"reading {job.task.file} (task {job.task.key})"
+        )
+        # Closed here: what is still out must be cancelled while the client lives.
+        with closing(results):
+            for _, result in results:
+                yield result
+
+
+@contextmanager
+def process_pool(workers: int, scheduler: str | None = None) -> Iterator[ProcessPool]:
+    """Processes that work at once: a local Dask cluster, or the workers of a running scheduler.
+
+    Raises:
+        StoreError: Dask is not installed, the scheduler does not answer, or the local workers do not start.
+    """
+    with _client(workers, scheduler) as client:
+        yield ProcessPool(client, workers)
+
+
+class ProcessPool:
+    """Runs a function over items on the workers of a Dask client, a few per worker at a time."""
+
+    def __init__(self, client: Any, workers: int) -> None:
+        self._client, self._workers = client, workers
+
+    def completed(
+        self, function: Callable[[Any], Any], items: Iterable[Any], *, doing: Callable[[Any], str]
+    ) -> Generator[tuple[Any, Any], None, None]:
+        """Each item with its result, in the order in which they are done.
+
+        Args:
+            function: what to run; picklable, as are items and results.
+            items: taken only as workers become free.
+            doing: what a worker does with an item, in words, for the message when it dies of it.
+
+        Raises:
+            StoreError: a worker died again and again.
+        """
         from distributed import KilledWorker, as_completed  # noqa: PLC0415  optional extra
 
-        waiting = iter(jobs)
-        threads = sum(client.nthreads().values()) or workers
-        build = uuid.uuid4().hex[:8]
-        out: dict[str, tuple[Any, Job]] = {}
+        waiting = iter(items)
+        threads = sum(self._client.nthreads().values()) or self._workers
+        run = uuid.uuid4().hex[:8]
+        numbers = count()
+        out: dict[str, tuple[Any, Any]] = {}
 
-        def submit(job: Job) -> Any:
-            # A key of its own: an equal job of an earlier build on the same scheduler must not answer for
-            # this one.
-            future = client.submit(run_job, plan, job, key=f"nucleate-build-{build}-{job.number}")
-            out[future.key] = future, job
+        def submit(item: Any) -> Any:
+            # A key of its own: an equal item of an earlier run on the same scheduler must not answer for this one.
+            future = self._client.submit(function, item, key=f"nucleate-{run}-{next(numbers)}")
+            out[future.key] = future, item
             return future
 
-        running = as_completed([submit(job) for job in islice(waiting, JOBS_PER_WORKER * threads)])
+        running = as_completed([submit(item) for item in islice(waiting, JOBS_PER_WORKER * threads)])
         try:
             for future in running:
-                _, job = out.pop(future.key)
+                _, item = out.pop(future.key)
                 try:
                     result = future.result()
                 except KilledWorker as error:
                     raise StoreError(
-                        f"Workers died again and again while reading {job.task.file} (task {job.task.key}): "
-                        "most often for want of memory; repeat the command with fewer --workers, it goes on "
-                        "where it stopped"
+                        f"Workers died again and again while {doing(item)}: most often for want of memory; "
+                        "repeat the command with fewer --workers, it goes on where it stopped"
                     ) from error
-                following = next(waiting, None)
-                if following is not None:
+                for following in islice(waiting, 1):
                     running.add(submit(following))
-                yield result
+                yield item, result
         finally:
-            client.cancel([future for future, _ in out.values()])
+            self._client.cancel([future for future, _ in out.values()])
 
 
 @contextmanager
@@ -84,7 +121,7 @@ def _client(workers: int, scheduler: str | None) -> Iterator[Any]:
         from distributed import Client, LocalCluster  # noqa: PLC0415  optional extra
     except ImportError as error:
         raise StoreError(
-            "Building with several workers needs Dask: install nucleate[cluster], or leave out --workers "
+            "Working with several processes needs Dask: install nucleate[cluster], or leave out --workers "
             "and --scheduler"
         ) from error
     if scheduler is not None:

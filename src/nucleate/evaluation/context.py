@@ -94,6 +94,6 @@ def cached_arrays(
         except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
             path.unlink(missing_ok=True)
     arrays = {name: np.asarray(array) for name, array in build().items()}
-    with LocalFolder(folder).writing(name) as scratch, scratch.open("wb") as file:
-        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+    with LocalFolder(folder).writing(name) as scratch, scratch.open("wb") as target:
+        np.savez_compressed(target, **arrays)  # type: ignore[arg-type]
     return arrays
