@@ -1,0 +1,1 @@
+"""Energies of crystals from interatomic potentials: calculators, relaxation inside the symmetry, hulls, cache."""
