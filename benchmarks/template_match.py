@@ -23,7 +23,8 @@ import torch
 from pymatgen.analysis.structure_matcher import StructureMatcher
 
 from nucleate.crystal import Crystal, CrystalBatch, UnitCell, encode
-from nucleate.generation.geometry_sampling import passes_by_size, sample_geometry
+from nucleate.generation.candidates import likeliest_geometry
+from nucleate.generation.geometry_sampling import passes_by_size
 from nucleate.models.checkpoint import load_checkpoint
 from nucleate.models.orbit_transformer import NUM_ELEMENTS
 from nucleate.processes.geometry_flow import GeometryFlow, GeometryNoise
@@ -46,7 +47,7 @@ def held_out(data: Path, pool: str, size: int, seed: int) -> list[Crystal]:
 
 
 def draw(
-    checkpoint, truth: list[Crystal], *, steps: int, first: int, seed: int, random: bool
+    checkpoint, truth: list[Crystal], *, steps: int, candidates: int, first: int, seed: int, random: bool
 ) -> list[Crystal]:
     flow = GeometryFlow(checkpoint.lattice_mean, checkpoint.lattice_std)
     templates = CrystalBatch.from_crystals(truth, dtype=torch.float32)
@@ -54,13 +55,19 @@ def draw(
     for chosen in passes_by_size(templates, radius=checkpoint.geometry.config.radius):
         index = torch.tensor(chosen)
         streams = [torch.Generator().manual_seed(seed * 1_000_003 + first * len(truth) + i) for i in chosen]
-        noise = GeometryNoise.draw_by_crystal(templates[index], streams)
         if random:
+            noise = GeometryNoise.draw_by_crystal(templates[index], streams)
             result = flow.prior(templates[index], noise)
         else:
             source = 1 + checkpoint.sources.index("mp_20") if "mp_20" in checkpoint.sources else 0
-            result = sample_geometry(
-                checkpoint.geometry, flow, templates[index], noise, steps=steps, source=source
+            result, _ = likeliest_geometry(
+                checkpoint.geometry,
+                flow,
+                templates[index],
+                streams,
+                candidates=candidates,
+                steps=steps,
+                source=source,
             )
         for i, crystal in zip(chosen, result.to_crystals(), strict=True):
             found[i] = crystal
@@ -75,6 +82,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=300)
     parser.add_argument("--tries", type=int, default=3)
     parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--candidates", type=int, default=1, help="geometries per try, the likeliest kept")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
@@ -91,7 +99,13 @@ def main() -> None:
         for k in range(options.tries):
             start = time.perf_counter()
             guesses = draw(
-                checkpoint, truth, steps=options.steps, first=k, seed=options.seed, random=kind == "random"
+                checkpoint,
+                truth,
+                steps=options.steps,
+                candidates=options.candidates,
+                first=k,
+                seed=options.seed,
+                random=kind == "random",
             )
             seconds += time.perf_counter() - start
             pairs = [
@@ -103,7 +117,8 @@ def main() -> None:
         per_try, best = np.array(matched), np.array(matched).any(axis=0)
         figures[kind] = {"seconds_per_1000": seconds / options.tries / len(truth) * 1000, "strata": {}}
         print(
-            f"{kind}: {len(truth)} structures of MP-20 {options.pool}, {options.tries} tries, {options.steps} steps"
+            f"{kind}: {len(truth)} structures of MP-20 {options.pool}, {options.tries} tries, {options.steps} steps, "
+            f"{options.candidates if kind == 'network' else 1} candidates per try"
         )
         for low, high in [(0, 999), *STRATA]:
             mine = (free >= low) & (free <= high)

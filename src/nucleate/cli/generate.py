@@ -71,6 +71,10 @@ def generate(
         int, typer.Option(min=1, help="Crystals sampled together and written together.")
     ] = 256,
     steps: Annotated[int, typer.Option(min=1, help="Passes of the geometry network per crystal.")] = 40,
+    candidates: Annotated[
+        int,
+        typer.Option(min=1, help="Geometries drawn per crystal; the one the network believes in most stays."),
+    ] = 1,
     temperature: Annotated[
         float, typer.Option(help="Of the choice of group, positions and elements; below 1 is more typical.")
     ] = 1.0,
@@ -130,6 +134,7 @@ def generate(
             seed,
             batch_size=batch_size,
             steps=steps,
+            candidates=candidates,
             temperature=temperature,
             out=out,
             on_progress=lambda p: progress.update(

@@ -44,6 +44,8 @@ class GeneratedRow:
         min_distance: shortest distance between two atoms, periodic images included, Å.
         min_distance_ratio: the smallest ratio of a distance to the shortest that real crystals have between those
             elements; below 1 two atoms are nearer than real ones.
+        denoising_error: how far the geometry network sends the crystal away from itself after a little noise; small
+            where it believes in the crystal. Compare on the same template only.
         charge_neutral: one element, metals only, or oxidation states that sum to zero.
         problem: why a check could not be made, or which orbit has run onto a more special position; empty as a
             rule.
@@ -66,6 +68,7 @@ class GeneratedRow:
     density_ok: bool
     min_distance: float
     min_distance_ratio: float
+    denoising_error: float
     charge_neutral: bool
     problem: str = ""
 
@@ -75,8 +78,8 @@ def crystal_id(index: int, crystal: Crystal) -> str:
     return f"{index:05d}-{crystal.formula}"
 
 
-def check_crystal(index: int, crystal: Crystal) -> GeneratedRow:
-    """The row of a crystal."""
+def check_crystal(index: int, crystal: Crystal, *, denoising_error: float = math.nan) -> GeneratedRow:
+    """The row of a crystal, made with this denoising error."""
     problems: list[str] = []
     nearest = ratio = math.nan
     try:
@@ -112,14 +115,17 @@ def check_crystal(index: int, crystal: Crystal) -> GeneratedRow:
         density_ok=check_density(crystal.density).ok,
         min_distance=nearest,
         min_distance_ratio=ratio,
+        denoising_error=denoising_error,
         charge_neutral=is_neutral(tuple(counts.items())),
         problem="; ".join(problems),
     )
 
 
-def check_crystals(indices: Sequence[int], crystals: Sequence[Crystal]) -> list[GeneratedRow]:
-    """The rows of crystals, in order."""
-    return [check_crystal(i, c) for i, c in zip(indices, crystals)]
+def check_crystals(
+    indices: Sequence[int], crystals: Sequence[Crystal], errors: Sequence[float]
+) -> list[GeneratedRow]:
+    """The rows of crystals with their denoising errors, in order."""
+    return [check_crystal(i, c, denoising_error=e) for i, c, e in zip(indices, crystals, errors)]
 
 
 def shortest_distances(crystal: Crystal) -> tuple[float, float]:

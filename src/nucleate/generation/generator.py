@@ -19,13 +19,14 @@ import nucleate
 from nucleate.crystal.crystal import Crystal
 from nucleate.crystal.lattice_torch import MAX_LATTICE_PARAMS
 from nucleate.errors import CheckpointError, ConditionError
+from nucleate.generation.candidates import likeliest_geometry
 from nucleate.generation.checks import GeneratedRow, check_crystals
 from nucleate.generation.condition import Condition
-from nucleate.generation.geometry_sampling import passes_by_size, sample_geometry, template_batch
+from nucleate.generation.geometry_sampling import passes_by_size, template_batch
 from nucleate.generation.result_folder import ResultFolder
 from nucleate.generation.template_sampling import draw_templates
 from nucleate.models.checkpoint import Checkpoint, load_checkpoint
-from nucleate.processes.geometry_flow import GeometryFlow, GeometryNoise
+from nucleate.processes.geometry_flow import GeometryFlow
 from nucleate.processes.template_process import SampledTemplate
 
 BATCH_SIZE = 256
@@ -63,6 +64,17 @@ class Generation:
     def __getitem__(self, index: int) -> Crystal:
         """One of the crystals."""
         return self.crystals[index]
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """How crystals are sampled; see ``Generator.generate``. ``source`` is the token of the condition's source."""
+
+    seed: int
+    steps: int
+    candidates: int
+    temperature: float
+    source: int
 
 
 class Generator:
@@ -113,6 +125,7 @@ class Generator:
         *,
         batch_size: int = BATCH_SIZE,
         steps: int = STEPS,
+        candidates: int = 1,
         temperature: float = 1.0,
         out: str | os.PathLike[str] | None = None,
         on_progress: Callable[[GenerationProgress], None] | None = None,
@@ -128,6 +141,8 @@ class Generator:
             seed: crystal i comes from stream (seed, i).
             batch_size: crystals sampled together, and how often results are written.
             steps: passes of the geometry network.
+            candidates: geometries drawn for each crystal's template, of which the one with the smallest
+                ``denoising_error`` is kept; better geometries for proportionally more time.
             temperature: of the template's choices; below 1 is more typical.
             out: folder for CIFs, tables and ``run.json``; a run that was stopped there goes on.
             on_progress: told while sampling.
@@ -138,17 +153,23 @@ class Generator:
             KeyboardInterrupt: Ctrl-C; with ``out`` everything finished is kept.
         """
         condition = condition or Condition()
-        for name, value in (("n", n), ("batch_size", batch_size), ("steps", steps)):
+        for name, value in (
+            ("n", n),
+            ("batch_size", batch_size),
+            ("steps", steps),
+            ("candidates", candidates),
+        ):
             if value < 1:
                 raise ConditionError(f"{name} must be at least 1, got {value}")
         if not temperature > 0:
             raise ConditionError(f"temperature must be greater than 0, got {temperature}")
-        source = self._source_token(condition)
+        settings = _Settings(seed, steps, candidates, temperature, self._source_token(condition))
         asked = {
             "condition": condition.to_dict(),
             "seed": seed,
             "batch_size": batch_size,
             "steps": steps,
+            "candidates": candidates,
             "temperature": temperature,
             "weights": {"name": self.name, "hash": self.digest},
         }
@@ -162,13 +183,14 @@ class Generator:
                 if not indices:
                     continue
                 report = _progress(on_progress, len(have), len(indices), n)
-                made = self._block(condition, indices, seed, steps, temperature, source, report)
-                checked = check_crystals(indices, made)
-                pairs = sorted([*zip(rows, crystals), *zip(checked, made)], key=lambda pair: pair[0].index)
+                made = self._block(condition, indices, settings, report)
+                new = [crystal for crystal, _ in made]
+                checked = check_crystals(indices, new, [error for _, error in made])
+                pairs = sorted([*zip(rows, crystals), *zip(checked, new)], key=lambda pair: pair[0].index)
                 rows, crystals = [row for row, _ in pairs], [crystal for _, crystal in pairs]
                 have |= set(indices)
                 if folder is not None:
-                    folder.add(list(zip(checked, made)), rows, crystals)
+                    folder.add(list(zip(checked, new)), rows, crystals)
                 report(1.0)
         except KeyboardInterrupt as interrupt:
             if folder is None:
@@ -186,21 +208,20 @@ class Generator:
         self,
         condition: Condition,
         indices: list[int],
-        seed: int,
-        steps: int,
-        temperature: float,
-        source: int,
+        settings: _Settings,
         report: Callable[[float], None],
-    ) -> list[Crystal]:
-        """The crystals of some random streams."""
-        streams = [np.random.default_rng([seed, i]) for i in indices]
-        templates = draw_templates(self.template, condition, streams, source=source, temperature=temperature)
+    ) -> list[tuple[Crystal, float]]:
+        """The crystals of some random streams with their denoising errors."""
+        streams = [np.random.default_rng([settings.seed, i]) for i in indices]
+        templates = draw_templates(
+            self.template, condition, streams, source=settings.source, temperature=settings.temperature
+        )
         report(0.2)
         noises = [torch.Generator().manual_seed(int(s.integers(2**63))) for s in streams]
         whole = template_batch(templates)
         passes = passes_by_size(whole, radius=self.geometry.config.radius)
-        made: dict[int, Crystal] = {}
-        total, done = len(passes) * steps, 0
+        made: dict[int, tuple[Crystal, float]] = {}
+        total, done = len(passes) * settings.candidates * settings.steps, 0
 
         def on_step() -> None:
             nonlocal done
@@ -209,22 +230,22 @@ class Generator:
 
         for chosen in passes:
             batch = whole[torch.tensor(chosen)].to(self.device)
-            noise = GeometryNoise.draw_by_crystal(batch, [noises[i] for i in chosen])
             given = _given_lattices(condition, [templates[i] for i in chosen])
-            sampled = sample_geometry(
+            sampled, errors = likeliest_geometry(
                 self.geometry,
                 self.flow,
                 batch,
-                noise,
-                source=source,
-                steps=steps,
+                [noises[i] for i in chosen],
+                candidates=settings.candidates,
+                source=settings.source,
+                steps=settings.steps,
                 lattice_params=None if given is None else given.to(batch.lattice_params),
                 on_step=on_step,
             )
             exact = sampled.to("cpu", torch.float64)
             if given is not None:
                 exact = exact.replace(lattice_params=given)
-            made |= dict(zip(chosen, exact.to_crystals()))
+            made |= dict(zip(chosen, zip(exact.to_crystals(), errors.tolist())))
         return [made[i] for i in range(len(indices))]
 
     def _source_token(self, condition: Condition) -> int:

@@ -38,6 +38,7 @@ _SCHEMA = pa.schema(
         "density_ok": pa.bool_(),
         "min_distance": pa.float64(),
         "min_distance_ratio": pa.float64(),
+        "denoising_error": pa.float64(),
         "charge_neutral": pa.bool_(),
         "problem": pa.string(),
         # the crystal itself, to the last bit

@@ -1,0 +1,73 @@
+"""Several geometries on each template, and the one the network believes in most."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from nucleate.crystal.batch import CrystalBatch
+from nucleate.generation.geometry_sampling import sample_geometry
+from nucleate.models.orbit_transformer import Denoised, NoisyCrystals, OrbitTransformer
+from nucleate.processes.denoising_error import NOISE_LEVELS, denoising_error, replace_where
+from nucleate.processes.geometry_flow import GeometryFlow, GeometryNoise
+from nucleate.shapes import Float
+
+
+def likeliest_geometry(
+    network: OrbitTransformer,
+    flow: GeometryFlow,
+    templates: CrystalBatch,
+    streams: Sequence[torch.Generator],
+    *,
+    candidates: int = 1,
+    source: int = 0,
+    steps: int = 40,
+    lattice_params: Float[Tensor, "crystals 6"] | None = None,
+    on_step: Callable[[], None] | None = None,
+) -> tuple[CrystalBatch, Float[Tensor, "crystals"]]:
+    """(crystals on the templates, denoising error of each): of every crystal's candidates the one with the least error.
+
+    Args:
+        network: in evaluation mode.
+        flow: the noise it was trained with.
+        templates: groups, positions and elements; the geometry is not read.
+        streams: one per crystal; the first candidate takes the same numbers however many follow.
+        candidates: geometries drawn for each crystal.
+        source: data source token of all.
+        steps: passes of the network for each candidate.
+        lattice_params: given lattices.
+        on_step: called after each pass that samples, ``candidates * steps`` times.
+    """
+    starts = [GeometryNoise.draw_by_crystal(templates, list(streams)) for _ in range(candidates)]
+    # All candidates of a crystal are judged with the same noises: their errors then differ by what they are.
+    noises = [GeometryNoise.draw_by_crystal(templates, list(streams)) for _ in NOISE_LEVELS]
+    token = torch.full((len(templates),), source, dtype=torch.int64, device=templates.device)
+
+    def denoiser(crystals: CrystalBatch, coord_time: Tensor, lattice_time: Tensor) -> Denoised:
+        return network(NoisyCrystals(crystals, coord_time, lattice_time, token))
+
+    best: CrystalBatch | None = None
+    least = torch.empty(0)
+    for start in starts:
+        sampled = sample_geometry(
+            network,
+            flow,
+            templates,
+            start,
+            source=source,
+            steps=steps,
+            lattice_params=lattice_params,
+            on_step=on_step,
+        )
+        error = denoising_error(
+            flow, sampled, denoiser, noises=noises, lattice_given=lattice_params is not None
+        )
+        if best is None:
+            best, least = sampled, error
+        else:
+            better = error < least
+            best, least = replace_where(better, best, sampled), torch.where(better, error, least)
+    assert best is not None
+    return best, least

@@ -1,0 +1,101 @@
+"""Candidates: the first is what one alone would be, the kept one has the least error, and errors see what is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from nucleate.crystal import CrystalBatch, encode
+from nucleate.data.bundled import bundled_crystal
+from nucleate.generation.candidates import likeliest_geometry
+from nucleate.generation.condition import Condition
+from nucleate.generation.generator import Generator, load
+from nucleate.generation.geometry_sampling import sample_geometry
+from nucleate.models.orbit_transformer import Denoised, NoisyCrystals
+from nucleate.processes.denoising_error import NOISE_LEVELS, denoising_error
+from nucleate.processes.geometry_flow import GeometryNoise
+
+KNOWN = (
+    "tio2-rutile",
+    "tio2-anatase",
+    "zns-wurtzite",
+    "al2o3-corundum",
+    "fes2-pyrite",
+    "sio2-alpha-quartz-p3-121",
+)
+
+
+@pytest.fixture(scope="module")
+def generator() -> Generator:
+    return load()
+
+
+@pytest.fixture(scope="module")
+def known() -> CrystalBatch:
+    crystals = [encode(bundled_crystal(name).unit_cell).crystal for name in KNOWN]
+    return CrystalBatch.from_crystals(crystals, dtype=torch.float32)
+
+
+def streams(n: int, seed: int = 0) -> list[torch.Generator]:
+    return [torch.Generator().manual_seed(100 * seed + i) for i in range(n)]
+
+
+def denoiser(generator: Generator) -> Callable[[CrystalBatch, torch.Tensor, torch.Tensor], Denoised]:
+    def network(crystals: CrystalBatch, coord_time: torch.Tensor, lattice_time: torch.Tensor) -> Denoised:
+        token = torch.zeros(len(crystals), dtype=torch.int64)
+        with torch.no_grad():
+            return generator.geometry(NoisyCrystals(crystals, coord_time, lattice_time, token))
+
+    return network
+
+
+def test_the_candidate_with_the_least_error_is_kept(generator: Generator, known: CrystalBatch) -> None:
+    """Crystal by crystal the kept geometry and its error are those of the best of three separate draws."""
+    kept, errors = likeliest_geometry(
+        generator.geometry, generator.flow, known, streams(len(known)), candidates=3, steps=5
+    )
+    mine = streams(len(known))
+    starts = [GeometryNoise.draw_by_crystal(known, mine) for _ in range(3)]
+    noises = [GeometryNoise.draw_by_crystal(known, mine) for _ in NOISE_LEVELS]
+    draws = [sample_geometry(generator.geometry, generator.flow, known, start, steps=5) for start in starts]
+    judged = torch.stack(
+        [denoising_error(generator.flow, d, denoiser(generator), noises=noises) for d in draws]
+    )
+    best = judged.argmin(dim=0).tolist()
+    assert len(set(best)) > 1
+    assert torch.equal(errors, judged.min(dim=0).values)
+    for i, (crystal, choice) in enumerate(zip(kept.to_crystals(), best)):
+        expected = draws[choice].to_crystals()[i]
+        assert np.array_equal(crystal.free_coords, expected.free_coords)
+        assert np.array_equal(crystal.lattice_params, expected.lattice_params)
+
+
+def test_errors_tell_real_crystals_from_random_ones(generator: Generator, known: CrystalBatch) -> None:
+    """Each known crystal has a smaller error than most random geometries on its template."""
+
+    def error(crystals: CrystalBatch) -> torch.Tensor:
+        noises = [GeometryNoise.draw_by_crystal(known, streams(len(known), 5)) for _ in NOISE_LEVELS]
+        return denoising_error(generator.flow, crystals, denoiser(generator), noises=noises)
+
+    real = error(known)
+    random = torch.stack(
+        [
+            error(
+                generator.flow.prior(known, GeometryNoise.draw_by_crystal(known, streams(len(known), seed)))
+            )
+            for seed in range(1, 6)
+        ]
+    )
+    assert (real < random).float().mean() > 0.85
+    # negative control: told the random geometry is the truth, the same comparison fails
+    assert (random[0] < random[1:]).float().mean() < 0.85
+
+
+def test_generation_takes_candidates(generator: Generator) -> None:
+    one = generator.generate(Condition(formula="TiO2"), 4, 0, steps=6)
+    three = generator.generate(Condition(formula="TiO2"), 4, 0, steps=6, candidates=3)
+    assert [r.wyckoff for r in one.rows] == [r.wyckoff for r in three.rows]
+    assert all(row.denoising_error > 0 for row in three.rows)
