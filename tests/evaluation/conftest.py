@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import nearest_family
 import numpy as np
 import pytest
 from ase import Atoms
@@ -13,6 +14,7 @@ from ase.io import write
 from nucleate.crystal import UnitCell
 from nucleate.data import Store, build_store
 from nucleate.evaluation.candidate import Candidate, make_candidate
+from nucleate.evaluation.family import FAMILIES
 
 ELEMENTS = ("Cu", "Si", "Fe", "Mg", "Al", "W", "Ti", "Ni", "Ge", "Ag", "Au", "Nb")
 
@@ -76,3 +78,12 @@ def reference_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
         write(folder / "cifs" / f"r{i:02d}.cif", atoms)
     build_store(folder / "cifs", folder / "store", fractions=(0.7, 0.1, 0.2))
     return Store.open(folder / "store")
+
+
+@pytest.fixture
+def nearest_calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The family of ``nearest_family`` is known; sizes of the chunks that are computed are in the list."""
+    monkeypatch.setitem(FAMILIES, "nearest", "nearest_family")
+    nearest_family.CALLS.clear()
+    nearest_family.FAIL_AT.clear()
+    return nearest_family.CALLS

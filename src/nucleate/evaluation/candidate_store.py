@@ -5,25 +5,40 @@ from __future__ import annotations
 import hashlib
 import json
 import operator
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from math import gcd
 from typing import Any, SupportsIndex
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from nucleate.crystal import EncodedStructure, UnitCell
+from nucleate.crystal import Crystal, EncodedStructure, UnitCell
+from nucleate.crystal.elements import element_symbol, mass_density
 from nucleate.data.arrays import CrystalArrays, arrays_from_table
 from nucleate.data.folder import Folder, open_folder
+from nucleate.data.property_values import property_columns
 from nucleate.data.schema import SITE_COLUMN, crystal_row, fixed_schema, frame_row
 from nucleate.data.site_values import site_properties_from_text, site_properties_to_text
 from nucleate.errors import NucleateError
 from nucleate.evaluation.candidate import Candidate
+from nucleate.evaluation.column import Column
 
 PART_SIZE = 256
 """Most candidates of one part."""
+
+CANDIDATE_CODE = (
+    "nucleate.evaluation.candidate",
+    "nucleate.evaluation.candidate_store",
+    "nucleate.crystal.encoding",
+    "nucleate.crystal.projection",
+    "nucleate.crystal.setting",
+    "nucleate.crystal.canonical",
+)
+"""Modules whose source decides what a candidate is: a change of one of them makes the candidates again."""
 
 INDEX_FILE = "candidates.json"
 _CACHED_PARTS = 8
@@ -44,9 +59,39 @@ _SCHEMA = pa.schema(
         "cell.frac_coords": pa.list_(pa.float64()),
         "cell.site_properties": pa.string(),
         "is_encoded": pa.bool_(),
+        "num_elements": pa.int16(),
+        "space_group_symbol": pa.string(),
+        "crystal_system": pa.string(),
+        "wyckoff": pa.string(),
+        "num_orbits": pa.int32(),
+        "num_free_coords": pa.int32(),
         **{name: fixed_schema(frame=True).field(name).type for name in _ENCODED},
     }
 )
+
+
+BASE_COLUMNS = (
+    Column("row", pa.int64(), "Place in the input, from 0."),
+    Column("id", pa.string(), "Name, the source's own where it has one."),
+    Column("file", pa.string(), "Where it came from."),
+    Column("problem", pa.string(), "Why it could not be read or encoded; empty otherwise."),
+    Column("is_read", pa.bool_(), "Whether the input could be read as atoms in a cell."),
+    Column("is_encoded", pa.bool_(), "Whether it is a crystal with an exact asymmetric unit."),
+    Column("formula", pa.string(), "Reduced formula."),
+    Column("num_elements", pa.int16(), "Number of different elements."),
+    Column("num_atoms_primitive", pa.int32(), "Atoms per primitive cell."),
+    Column("space_group_number", pa.int16(), "Space group found at 0.01 Å."),
+    Column("space_group_symbol", pa.string(), "Its short Hermann-Mauguin symbol."),
+    Column("crystal_system", pa.string(), "Its crystal system."),
+    Column("wyckoff", pa.string(), "Element and Wyckoff position of each orbit."),
+    Column("num_orbits", pa.int32(), "Orbits, the atoms of the asymmetric unit."),
+    Column("num_free_coords", pa.int32(), "Free coordinates of all orbits."),
+    Column("prototype_key", pa.string(), "Group, template and stoichiometric pattern."),
+    Column("bucket_key", pa.string(), "Prototype with elements: other buckets, other crystals."),
+    Column("volume_per_atom", pa.float64(), "Volume per atom.", "Å³"),
+    Column("density", pa.float64(), "Mass density.", "g/cm³"),
+)
+"""What every row says before any family has looked at it; what came along follows as ``given.NAME``."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +119,8 @@ def write_part(folder: Folder, file: str, candidates: Sequence[Candidate]) -> Pa
         cell = [row[name] for name in ("cell.lattice", "cell.atomic_numbers", "cell.frac_coords")]
         state.update(json.dumps(given, sort_keys=True).encode())
         for array in cell:
-            state.update(b"-" if array is None else np.ascontiguousarray(array).tobytes())
+            content = b"-" if array is None else np.ascontiguousarray(array).tobytes()
+            state.update(len(content).to_bytes(8, "little") + content)
         rows.append(row)
     arrays = [pa.array([row.get(field.name) for row in rows], type=field.type) for field in _SCHEMA]
     with folder.writing(file) as path:
@@ -100,13 +146,41 @@ def _row(candidate: Candidate) -> dict[str, Any]:
         row["cell.atomic_numbers"] = np.asarray(cell.atomic_numbers, dtype=np.uint8)
         row["cell.frac_coords"] = np.asarray(cell.frac_coords, dtype=np.float64).ravel()
         row["cell.site_properties"] = site_properties_to_text(cell.site_properties)
+        row.update(_cell_row(cell))
     encoded = candidate.encoded
     if encoded is not None:
         row.update(crystal_row(encoded.crystal))
+        row.update(_orbit_row(encoded.crystal))
         row.update({name: value for name, value in frame_row(encoded).items() if name != SITE_COLUMN})
         row["max_displacement"] = float(encoded.max_displacement)
         row["max_strain"] = float(encoded.max_strain)
     return row
+
+
+def _cell_row(cell: UnitCell) -> dict[str, Any]:
+    """What can be said of a cell that may be no crystal; replaced where there is one."""
+    counts = Counter(np.asarray(cell.atomic_numbers).tolist())
+    divisor = gcd(*counts.values())
+    return {
+        "formula": "".join(
+            f"{symbol}{n if n > 1 else ''}"
+            for symbol, n in sorted((element_symbol(z), m // divisor) for z, m in counts.items())
+        ),
+        "num_elements": len(counts),
+        "volume_per_atom": cell.volume / cell.num_atoms,
+        "density": mass_density(counts, cell.volume) if cell.volume > 0 else None,
+    }
+
+
+def _orbit_row(crystal: Crystal) -> dict[str, Any]:
+    symbols = [element_symbol(int(z)) for z in crystal.atomic_numbers]
+    return {
+        "space_group_symbol": crystal.group.symbol,
+        "crystal_system": crystal.group.crystal_system,
+        "wyckoff": " ".join(f"{s}:{p.label}" for s, p in zip(symbols, crystal.positions)),
+        "num_orbits": crystal.num_orbits,
+        "num_free_coords": crystal.num_free_coords,
+    }
 
 
 def _text(text: str) -> str:
@@ -123,10 +197,15 @@ class CandidateStore:
     """Candidates in the order of the input; only a few parts of ``PART_SIZE`` are in memory at a time.
 
     It can be pickled; a worker opens the files itself.
+
+    Args:
+        location: folder of the parts.
+        parts: which of them.
+        start: row of the first candidate, where these are only some parts of a set.
     """
 
-    def __init__(self, location: str, parts: Sequence[Part]) -> None:
-        self.location = location
+    def __init__(self, location: str, parts: Sequence[Part], *, start: int = 0) -> None:
+        self.location, self.start = location, start
         self.parts = tuple(parts)
         self._starts = np.concatenate([[0], np.cumsum([part.num for part in parts], dtype=np.int64)]).astype(
             np.int64
@@ -192,6 +271,20 @@ class CandidateStore:
         schema = pa.schema([_SCHEMA.field(name) for name in names])
         return pa.concat_tables(tables).combine_chunks() if tables else schema.empty_table()
 
+    def base_table(self) -> pa.Table:
+        """``BASE_COLUMNS`` of all candidates, then what came along as ``given.NAME``, one typed column each."""
+        names = [c.name for c in BASE_COLUMNS if c.name not in ("row", "is_read")]
+        table = self.columns([*names, "given", "cell.lattice"])
+        arrays: dict[str, Any] = {
+            "row": pa.array(np.arange(len(self)), type=pa.int64()),
+            "is_read": pc.is_valid(table.column("cell.lattice")),
+            **{name: table.column(name) for name in names},
+        }
+        columns = {c.name: arrays[c.name] for c in BASE_COLUMNS}
+        given = property_columns([json.loads(text) for text in table.column("given").to_pylist()])
+        columns.update({f"given.{name}": values for name, values in given.items()})
+        return pa.table(columns)
+
     def iter_arrays(self) -> Iterator[tuple[np.ndarray, CrystalArrays]]:
         """Rows and ragged arrays of the encoded candidates, part by part: vectorised work on large sets."""
         for number, start in enumerate(self._starts[:-1].tolist()):
@@ -237,7 +330,7 @@ class CandidateStore:
                 encoded = _encoded(arrays, k, frames[k], keys[k], cell.site_properties)
             candidates.append(
                 Candidate(
-                    row=start + i,
+                    row=self.start + start + i,
                     id=cells["id"],
                     file=cells["file"],
                     unit_cell=cell,

@@ -7,7 +7,6 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import pyarrow as pa
 
 from nucleate.errors import ConfigError, NucleateError
+from nucleate.evaluation.column import Column
 
 if TYPE_CHECKING:
     from nucleate.evaluation.candidate import Candidate
@@ -23,28 +23,21 @@ if TYPE_CHECKING:
     from nucleate.evaluation.metric import Metric
 
 
+__all__ = [
+    "FAMILIES",
+    "Column",
+    "MetricFamily",
+    "MissingExtraError",
+    "check_names",
+    "code_digest",
+    "load_family",
+    "missing_extra",
+    "source_digest",
+]
+
+
 class MissingExtraError(NucleateError):
     """A family needs a library that is not installed; the message names the extra."""
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column of the table of crystals.
-
-    Attributes:
-        name: its name, unique over all families.
-        type: Arrow type; a row without a value is null.
-        description: what a value says, one sentence.
-        unit: unit of its values, empty for bare numbers and text.
-        public: whether it stands in ``crystals.parquet`` and ``crystals.csv``; a fingerprint of hundreds of
-            numbers that only the summary needs does not.
-    """
-
-    name: str
-    type: pa.DataType
-    description: str
-    unit: str = ""
-    public: bool = True
 
 
 @runtime_checkable
@@ -52,13 +45,14 @@ class MetricFamily(Protocol):
     """Metrics that belong together: one row per crystal first, averages after.
 
     ``rows`` runs on small chunks in any process and is resumed chunk by chunk: it must be a pure function of
-    the candidates, the settings it ``uses``, the reference where ``uses_reference``, and the seed. ``across``
-    and ``summary`` run once, in the main process, after the rows of all chunks.
+    the candidates (but not of their ``row``: the same crystals elsewhere in a set keep their rows), the
+    settings it ``uses`` and the reference where ``uses_reference``. ``across`` and ``summary`` run once, in the
+    main process, after the rows of all chunks; families run in the order of ``FAMILIES``.
 
     Attributes:
         name: ``validity``, ``symmetry``, ...
         columns: what ``rows`` and ``across`` return, in the order of the table.
-        uses: names of the settings that rows and ``across`` depend on.
+        uses: names of the settings that rows and ``across`` depend on, and ``seed`` where they are random.
         uses_reference: whether rows depend on the reference.
         code: modules whose source decides the rows; when one changes they are computed again.
         chunk: candidates per chunk: small where a row takes seconds.

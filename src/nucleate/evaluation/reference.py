@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from nucleate.crystal import UnitCell
+from nucleate.data.folder import LocalFolder
 from nucleate.data.store import Store
-from nucleate.errors import StoreError
+from nucleate.errors import NucleateError, StoreError
 from nucleate.evaluation.candidate import SYMPREC, Candidate, make_candidate
+from nucleate.evaluation.candidate_store import (
+    CANDIDATE_CODE,
+    INDEX_FILE,
+    PART_SIZE,
+    CandidateStore,
+    Part,
+    write_index,
+    write_part,
+)
 from nucleate.evaluation.context import cached_arrays
+from nucleate.evaluation.family import source_digest
+from nucleate.evaluation.own_formats import store_cell
 
 HELD_OUT_SPLITS = ("test", "val")
 HELD_OUT_SHARE = 0.1
@@ -104,26 +116,51 @@ class Reference:
 
     def held_out_candidates(self, n: int, seed: int) -> list[Candidate]:
         """A sample of the held-out part as candidates, encoded afresh from its cells like any other set."""
-        return [self._candidate(row, int(index)) for row, index in enumerate(self.held_out_rows(n, seed))]
+        return list(self._candidates(self.held_out_rows(n, seed)))
+
+    def held_out_store(
+        self, n: int, seed: int, *, on_progress: Callable[[int, int], None] | None = None
+    ) -> CandidateStore:
+        """The same sample on disk, written once beside what else is cached of this reference.
+
+        Args:
+            n: size of the sample; all held-out records where there are fewer.
+            seed: of the sample.
+            on_progress: called with candidates written and their number.
+        """
+        code = hashlib.blake2b(
+            "".join(map(source_digest, CANDIDATE_CODE)).encode(), digest_size=8
+        ).hexdigest()
+        location = self.cache / f"held_out-{n}-{seed}-{self.seed}-{code}"
+        folder = LocalFolder(location)
+        if folder.exists(INDEX_FILE):
+            with suppress(NucleateError):
+                return CandidateStore.open(str(location))
+        rows = self.held_out_rows(n, seed)
+        parts: list[Part] = []
+        for first in range(0, len(rows), PART_SIZE):
+            part = list(self._candidates(rows[first : first + PART_SIZE], first))
+            parts.append(write_part(folder, f"{len(parts):06d}.parquet", part))
+            if on_progress is not None:
+                on_progress(first + len(part), len(rows))
+        write_index(folder, parts)
+        return CandidateStore(str(location), parts)
+
+    def _candidates(self, rows: np.ndarray, start: int = 0) -> Iterator[Candidate]:
+        for row, index in enumerate(rows.tolist(), start):
+            yield self._candidate(row, index)
 
     def _candidate(self, row: int, index: int) -> Candidate:
         record = self.held_out[index]
         given = {name: v for name, v in record.properties.items() if not isinstance(v, list)}
         return make_candidate(
             row,
-            self.unit_cell(self.held_out, index),
+            store_cell(self.held_out, index),
             id=record.id,
             file=f"{self.store.location} record {record.id}",
             given=given,
             symprec=SYMPREC,
         )
-
-    @staticmethod
-    def unit_cell(store: Store, index: int) -> UnitCell:
-        """The source's own cell where the store keeps frames, else the primitive cell of the crystal."""
-        if store.manifest.encoding.get("keep_frame"):
-            return store.encoded(index).unit_cell()
-        return store.crystal(index).unit_cell("primitive")
 
     def cached(self, name: str, build: Callable[[], Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
         """Arrays of the reference, kept under the content hash of its store, built where missing or damaged.
