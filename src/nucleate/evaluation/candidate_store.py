@@ -285,6 +285,11 @@ class CandidateStore:
         columns.update({f"given.{name}": values for name, values in given.items()})
         return pa.table(columns)
 
+    def iter_columns(self, names: Sequence[str]) -> Iterator[tuple[int, pa.Table]]:
+        """First row and columns as they are stored, part by part: what is too large to hold for all candidates."""
+        for number, start in enumerate(self._starts[:-1].tolist()):
+            yield start, self._read(number, list(names))
+
     def iter_arrays(self) -> Iterator[tuple[np.ndarray, CrystalArrays]]:
         """Rows and ragged arrays of the encoded candidates, part by part: vectorised work on large sets."""
         for number, start in enumerate(self._starts[:-1].tolist()):
