@@ -7,8 +7,9 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from one_orbit import POSITIONS, one_orbit
 
-from nucleate.crystal import Crystal, CrystalBatch, space_group
+from nucleate.crystal import Crystal, CrystalBatch
 from nucleate.processes.wyckoff_torus import (
     cartesian_from_coords,
     coords_from_cartesian,
@@ -17,20 +18,6 @@ from nucleate.processes.wyckoff_torus import (
     without_drift,
     wrap,
 )
-
-# general and special positions, centred, oblique, with and without identification maps
-LETTERS = "1a 2i 5c 12i 62c 70f 99d 139e 148f 160b 166h 173b 194k 205c 216e 227e 227h"
-POSITIONS = [(int(label[:-1]), label[-1]) for label in LETTERS.split()]
-
-
-def one_orbit(number: int, letter: str, free: np.ndarray, seed: int = 0) -> Crystal:
-    group = space_group(number)
-    position = group.wyckoff_position(letter)
-    params = np.random.default_rng(seed).normal(0, 0.1, group.lattice_subspace.num_params)
-    params[0] = 1.7
-    row = np.zeros((1, 3))
-    row[0, : position.num_free] = free[: position.num_free]
-    return Crystal(number, params, np.array([position.index]), np.array([14]), row)
 
 
 def brute_force_distance(first: Crystal, second: Crystal) -> float:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from itertools import pairwise
 
 import numpy as np
 import torch
@@ -12,8 +11,12 @@ from torch import Tensor
 
 from nucleate.crystal.batch import CrystalBatch
 from nucleate.crystal.lattice_torch import MAX_LATTICE_PARAMS
-from nucleate.models.orbit_transformer import NoisyCrystals, OrbitTransformer
-from nucleate.processes.geometry_flow import GeometryFlow, GeometryNoise
+from nucleate.models.orbit_transformer import Denoised, NoisyCrystals, OrbitTransformer
+from nucleate.processes import sampler
+from nucleate.processes.geometry_process import GeometryDenoiser, GeometryNoise, GeometryProcess
+from nucleate.processes.level_table import LevelTable
+from nucleate.processes.sampler import GivenGeometry, Guide
+from nucleate.processes.schedule import Schedule
 from nucleate.processes.template_process import SampledTemplate
 from nucleate.shapes import Float
 
@@ -53,40 +56,64 @@ def passes_by_size(templates: CrystalBatch, *, radius: float, max_edges: int = M
     return passes
 
 
-@torch.no_grad()
+def network_denoiser(network: OrbitTransformer, *, source: int = 0) -> GeometryDenoiser:
+    """The network as processes ask it: noisy crystals and their levels in, a guess at the clean ones out."""
+
+    def denoise(crystals: CrystalBatch, coord_level: Tensor, lattice_level: Tensor) -> Denoised:
+        token = torch.full((len(crystals),), source, dtype=torch.int64, device=crystals.device)
+        return network(NoisyCrystals(crystals, coord_level, lattice_level, token))
+
+    return denoise
+
+
 def sample_geometry(
     network: OrbitTransformer,
-    flow: GeometryFlow,
+    process: GeometryProcess,
     templates: CrystalBatch,
     noise: GeometryNoise,
     *,
     source: int = 0,
     steps: int = 40,
+    solver: str = "ddim",
+    schedule: Schedule | None = None,
     lattice_params: Float[Tensor, "crystals 6"] | None = None,
+    given: GivenGeometry | None = None,
+    streams: list[torch.Generator] | None = None,
+    guide: Guide | None = None,
+    lattice_variance: LevelTable | None = None,
     on_step: Callable[[], None] | None = None,
 ) -> CrystalBatch:
-    """Crystals on the templates: the probability flow from noise (t = 1) to data (t = 0) by Euler steps.
+    """Crystals on the templates, from noise (t = 1) to data (t = 0); see ``processes.sampler.sample_geometry``.
 
     Args:
         network: in evaluation mode.
-        flow: the noise it was trained with.
+        process: the noise it was trained with.
         templates: groups, positions and elements; the geometry is not read.
-        noise: where the flow starts.
+        noise: where sampling starts.
         source: data source token of all.
         steps: passes of the network.
-        lattice_params: given lattices, clean at every step; only the coordinates then flow.
-        on_step: called after each.
+        solver: one of ``processes.solver.SOLVERS``.
+        schedule: noise level at each time; linear by default.
+        lattice_params: given lattices of all crystals, clean at every step; only the coordinates then move.
+        given: any other given part of the geometry, instead of ``lattice_params``.
+        streams: one per crystal, what a stochastic solver draws from.
+        guide: improves every guess (``processes.guidance``).
+        lattice_variance: learned variance of stochastic steps.
+        on_step: called after each pass.
     """
-    x = flow.prior(templates, noise)
-    token = torch.full((len(x),), source, dtype=torch.int64, device=x.device)
-    times = torch.linspace(1, 0, steps + 1).tolist()
-    for now, then in pairwise(times):
-        time = torch.full((len(x),), now, dtype=x.dtype, device=x.device)
-        lattice_time = time
-        if lattice_params is not None:
-            x, lattice_time = x.replace(lattice_params=lattice_params), torch.zeros_like(time)
-        guess = network(NoisyCrystals(x, time, lattice_time, token))
-        x = flow.step(x, guess, fraction=(now - then) / now)
-        if on_step is not None:
-            on_step()
-    return x if lattice_params is None else x.replace(lattice_params=lattice_params)
+    if lattice_params is not None:
+        given = GivenGeometry.lattices(templates, lattice_params)
+    return sampler.sample_geometry(
+        process,
+        templates,
+        network_denoiser(network, source=source),
+        noise=noise,
+        steps=steps,
+        solver=solver,
+        schedule=schedule,
+        given=given,
+        streams=streams,
+        guide=guide,
+        lattice_variance=lattice_variance,
+        on_step=on_step,
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import Tensor
 from nucleate.crystal.batch import CrystalBatch
 from nucleate.crystal.lattice import lattice_subspace
 from nucleate.crystal.tables import group_arrays, group_names
-from nucleate.shapes import Float
+from nucleate.shapes import Bool, Float, Int
 
 
 @cache
@@ -78,6 +79,39 @@ def wrap(batch: CrystalBatch, displacement: Float[Tensor, "orbits 3"]) -> Float[
     return (period @ (inside - inside.round())[:, :, None])[:, :, 0]
 
 
+@dataclass(frozen=True, eq=False)
+class OrbitCopies:
+    """Every copy of the target orbits, as seen from the orbits of a batch.
+
+    Attributes:
+        orbit: orbit each copy belongs to, ascending.
+        coefficients: where it stands from the batch's orbit, in periods, each in [-1/2, 1/2].
+    """
+
+    orbit: Int[Tensor, "copies"]
+    coefficients: Float[Tensor, "copies 3"]
+
+
+def orbit_copies(batch: CrystalBatch, target: Float[Tensor, "orbits 3"]) -> OrbitCopies:
+    """The copies of the target orbits under every map ``u -> M u + v`` that gives the same orbit, modulo periods."""
+    tables = _torus_tensors(batch.device, batch.dtype)
+    ids = batch.position_ids
+    counts = tables["num_maps"][ids]
+    orbit = torch.repeat_interleave(torch.arange(len(ids), device=batch.device), counts)
+    nth = torch.arange(len(orbit), device=batch.device) - (counts.cumsum(0) - counts)[orbit]
+    entry = tables["map_start"][ids][orbit] + nth
+    copies = (tables["map_linear"][entry] @ target[orbit][:, :, None])[:, :, 0] + tables["map_shift"][entry]
+    delta = copies - batch.free_coords[orbit]
+    inside = (tables["inverse_period"][ids][orbit] @ delta[:, :, None])[:, :, 0]
+    return OrbitCopies(orbit, inside - inside.round())
+
+
+def period_vectors(batch: CrystalBatch) -> tuple[Float[Tensor, "orbits 3 3"], Bool[Tensor, "orbits 3"]]:
+    """(shortest period vectors of u of each orbit as columns, which of the three columns are used)."""
+    period = _torus_tensors(batch.device, batch.dtype)["period"][batch.position_ids]
+    return period, torch.arange(3, device=batch.device) < batch.num_free[:, None]
+
+
 def log_map(
     batch: CrystalBatch, target: Float[Tensor, "orbits 3"], *, lattices: Float[Tensor, "crystals 3 3"]
 ) -> Float[Tensor, "orbits 3"]:
@@ -88,16 +122,11 @@ def log_map(
     """
     tables = _torus_tensors(batch.device, batch.dtype)
     ids = batch.position_ids
-    counts = tables["num_maps"][ids]
-    orbit = torch.repeat_interleave(torch.arange(len(ids), device=batch.device), counts)
-    nth = torch.arange(len(orbit), device=batch.device) - (counts.cumsum(0) - counts)[orbit]
-    entry = tables["map_start"][ids][orbit] + nth
-    copies = (tables["map_linear"][entry] @ target[orbit][:, :, None])[:, :, 0] + tables["map_shift"][entry]
-    delta = copies - batch.free_coords[orbit]
-    period, inverse = tables["period"][ids][orbit], tables["inverse_period"][ids][orbit]
-    inside = (inverse @ delta[:, :, None])[:, :, 0]
+    copies = orbit_copies(batch, target)
+    orbit = copies.orbit
+    period = tables["period"][ids][orbit]
     # rounding finds the nearest copy or, where periods are oblique, one of its neighbours
-    inside = (inside - inside.round())[:, None, :] + tables["neighbours"]
+    inside = copies.coefficients[:, None, :] + tables["neighbours"]
     frame = lattices.mT[batch.orbit_to_crystal] @ batch.tables["basis"][ids]
     lengths = ((inside @ (frame[orbit] @ period).mT) ** 2).sum(dim=2)
     length, neighbour = lengths.min(dim=1)
