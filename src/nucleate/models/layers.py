@@ -7,6 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from nucleate.models.coarse import CoarseExchange, Levels
+from nucleate.models.reciprocal import ReciprocalExchange, Stars
+from nucleate.models.tensors import TensorGeometry, TensorUpdate
 from nucleate.shapes import Float, Int
 
 _LOGIT_BOUND = 6.0
@@ -37,8 +40,31 @@ class Edges:
     num_orbits: int
 
 
-def vector_norm_rms(vectors: Float[Tensor, "n 3 channels"]) -> Float[Tensor, "n 3 channels"]:
-    """Vectors divided by the root mean square of their lengths over the channels: equivariant layer norm."""
+@dataclass(frozen=True, eq=False)
+class Surroundings:
+    """Everything a layer sees of the geometry of a batch; what its network does not use is None.
+
+    Attributes:
+        edges: images inside the radius.
+        crystal: crystal of each orbit.
+        tangent: projector onto the tangent space of each orbit's position.
+        tensors: geometry of l = 2 features.
+        stars: reciprocal channel.
+        levels: coarse levels.
+    """
+
+    edges: Edges
+    crystal: Int[Tensor, "orbits"]
+    tangent: Float[Tensor, "orbits 3 3"]
+    tensors: TensorGeometry | None = None
+    stars: Stars | None = None
+    levels: Levels | None = None
+
+
+def vector_norm_rms(
+    vectors: Float[Tensor, "n components channels"],
+) -> Float[Tensor, "n components channels"]:
+    """Vectors (or tensors) divided by the root mean square length over the channels: equivariant layer norm."""
     square = (vectors**2).sum(dim=1, keepdim=True).mean(dim=2, keepdim=True)
     return vectors * torch.rsqrt(square + 1e-3)
 
@@ -74,10 +100,13 @@ class ImageAttention(nn.Module):
         s_i += O sum_a w V h,   v_i += sum_a w [ (P h) r + (Q h) (R_a v_j) ]
 
     Everything on the right is the same for equivalent images, so that s and v keep the site symmetry of the
-    orbit.
+    orbit. With tensor features q, h also sees ``[q_i . rr, (R_a q_j) . rr]`` (through weights that start at zero)
+    and ``q_i += sum_a w [(P' h) rr + (Q' h) (R_a q_j)]``, rr the traceless part of ``r r^T``.
     """
 
-    def __init__(self, scalars: int, vectors: int, hidden: int, num_basis: int, heads: int) -> None:
+    def __init__(
+        self, scalars: int, vectors: int, hidden: int, num_basis: int, heads: int, tensors: int
+    ) -> None:
         super().__init__()
         self.vectors, self.heads, self.hidden = vectors, heads, hidden
         self.from_target = nn.Linear(scalars, hidden)
@@ -87,11 +116,22 @@ class ImageAttention(nn.Module):
         self.values = nn.Linear(hidden, hidden + 2 * vectors)
         self.out_scalars = nn.Linear(hidden, scalars)
         self.out_vectors = nn.Linear(vectors, vectors, bias=False)
+        self.tensors = tensors
+        if tensors:
+            self.from_tensors = nn.Linear(2 * tensors, hidden, bias=False)
+            self.tensor_values = nn.Linear(hidden, 2 * tensors)
+            self.out_tensors = nn.Linear(tensors, tensors, bias=False)
+            nn.init.zeros_(self.from_tensors.weight)
 
     def forward(
-        self, s: Float[Tensor, "orbits s"], v: Float[Tensor, "orbits 3 v"], edges: Edges
-    ) -> tuple[Float[Tensor, "orbits s"], Float[Tensor, "orbits 3 v"]]:
-        """Changes of the scalars and vectors."""
+        self,
+        s: Float[Tensor, "orbits s"],
+        v: Float[Tensor, "orbits 3 v"],
+        q: Float[Tensor, "orbits 5 t"] | None,
+        edges: Edges,
+        tensors: TensorGeometry | None,
+    ) -> tuple[Float[Tensor, "orbits s"], Float[Tensor, "orbits 3 v"], Float[Tensor, "orbits 5 t"] | None]:
+        """Changes of the scalars, vectors and tensors."""
         directions = edges.directions
         # rotate each orbit's features once per atom, not once per edge
         images = torch.bmm(edges.rotations, v[edges.atom_orbit])
@@ -100,6 +140,12 @@ class ImageAttention(nn.Module):
         along_source = torch.einsum("ei,eiv->ev", directions, source_vectors)
         h = self.from_edge(torch.cat([edges.basis, along_target, along_source], dim=1))
         h = h + self.from_target(s)[edges.target] + self.from_source(s)[edges.source]
+        if q is not None and tensors is not None:
+            source_tensors = torch.bmm(tensors.rotations, q[edges.atom_orbit])[edges.atom]
+            along = [
+                torch.einsum("em,emt->et", tensors.directions, x) for x in (q[edges.target], source_tensors)
+            ]
+            h = h + self.from_tensors(torch.cat(along, dim=1))
         h = nn.functional.silu(h)
         logits = self.logits(h)
         weights = torch.exp(_LOGIT_BOUND * torch.tanh(logits / _LOGIT_BOUND)) * edges.cutoff[:, None]
@@ -112,11 +158,19 @@ class ImageAttention(nn.Module):
         gate = weights.repeat_interleave(self.vectors // self.heads, dim=1)
         radial, carried = (values[:, self.hidden :] * gate.repeat(1, 2)).chunk(2, dim=1)
         moved = directions[:, :, None] * radial[:, None, :] + source_vectors * carried[:, None, :]
-        message = torch.cat([scalars.reshape(-1, self.hidden), moved.reshape(-1, 3 * self.vectors)], dim=1)
+        parts = [scalars.reshape(-1, self.hidden), moved.reshape(-1, 3 * self.vectors)]
+        if q is not None and tensors is not None:
+            gate = weights.repeat_interleave(self.tensors // self.heads, dim=1)
+            radial, carried = (self.tensor_values(h) * gate.repeat(1, 2)).chunk(2, dim=1)
+            made = tensors.directions[:, :, None] * radial[:, None, :] + source_tensors * carried[:, None, :]
+            parts.append(made.reshape(-1, 5 * self.tensors))
+        message = torch.cat(parts, dim=1)
         summed = message.new_zeros(edges.num_orbits, message.shape[1]).index_add_(0, edges.target, message)
         ds = self.out_scalars(summed[:, : self.hidden])
-        dv = self.out_vectors(summed[:, self.hidden :].reshape(-1, 3, self.vectors))
-        return ds, dv
+        end = self.hidden + 3 * self.vectors
+        dv = self.out_vectors(summed[:, self.hidden : end].reshape(-1, 3, self.vectors))
+        dq = self.out_tensors(summed[:, end:].reshape(-1, 5, self.tensors)) if q is not None else None
+        return ds, dv, dq
 
 
 class OrbitUpdate(nn.Module):
@@ -145,32 +199,62 @@ class OrbitUpdate(nn.Module):
 
 
 class OrbitLayer(nn.Module):
-    """Attention over images followed by the update of each orbit, each after adaptive normalisation."""
+    """Attention over images, beside it the far and coarse exchanges, then the update of each orbit.
+
+    Each after adaptive normalisation. The reciprocal, coarse and tensor parts exist where their sizes are not 0.
+    """
 
     def __init__(
-        self, scalars: int, vectors: int, *, hidden: int, num_basis: int, heads: int, condition: int
+        self,
+        scalars: int,
+        vectors: int,
+        *,
+        hidden: int,
+        num_basis: int,
+        heads: int,
+        condition: int,
+        reciprocal: int = 0,
+        coarse: int = 0,
+        tensors: int = 0,
     ) -> None:
         super().__init__()
         self.norm_attention = AdaptiveNorm(scalars, condition)
         self.norm_update = AdaptiveNorm(scalars, condition)
-        self.attention = ImageAttention(scalars, vectors, hidden, num_basis, heads)
+        self.attention = ImageAttention(scalars, vectors, hidden, num_basis, heads, tensors)
         self.update = OrbitUpdate(scalars, vectors)
+        self.reciprocal = ReciprocalExchange(scalars, vectors, reciprocal) if reciprocal else None
+        self.coarse = CoarseExchange(scalars, coarse, heads) if coarse else None
+        self.tensor_update = TensorUpdate(scalars, vectors, tensors) if tensors else None
 
     def forward(
         self,
         s: Float[Tensor, "orbits s"],
         v: Float[Tensor, "orbits 3 v"],
-        edges: Edges,
+        q: Float[Tensor, "orbits 5 t"] | None,
+        surroundings: Surroundings,
         condition: Float[Tensor, "crystals c"],
-        crystal: Int[Tensor, "orbits"],
-        tangent: Float[Tensor, "orbits 3 3"],
-    ) -> tuple[Float[Tensor, "orbits s"], Float[Tensor, "orbits 3 v"]]:
-        """The new scalars and vectors.
+    ) -> tuple[Float[Tensor, "orbits s"], Float[Tensor, "orbits 3 v"], Float[Tensor, "orbits 5 t"] | None]:
+        """The new scalars, vectors and tensors.
 
-        ``tangent`` projects onto the tangent space of each orbit's position. In exact arithmetic the sum over images
-        lies in it already; where symmetry leaves only rounding noise, the norm would amplify that layer by layer.
+        Vectors are projected onto the tangent space of each orbit's position, tensors onto those of its site symmetry.
+        In exact arithmetic the sums over images lie there already; where symmetry leaves only rounding noise, the
+        norm would amplify that layer by layer.
         """
-        ds, dv = self.attention(self.norm_attention(s, condition, crystal), vector_norm_rms(v), edges)
+        crystal, tangent, geometry = surroundings.crystal, surroundings.tangent, surroundings.tensors
+        seen = self.norm_attention(s, condition, crystal)
+        unit = None if q is None else vector_norm_rms(q)
+        ds, dv, dq = self.attention(seen, vector_norm_rms(v), unit, surroundings.edges, geometry)
+        if self.reciprocal is not None and surroundings.stars is not None:
+            far, field = self.reciprocal(seen, surroundings.stars)
+            ds, dv = ds + far, dv + field
+        if self.coarse is not None and surroundings.levels is not None:
+            ds = ds + self.coarse(seen, surroundings.levels)
         s, v = s + ds, tangent @ (v + dv).to(tangent.dtype)
-        ds, dv = self.update(self.norm_update(s, condition, crystal), vector_norm_rms(v))
-        return s + ds, v + dv
+        if q is not None and dq is not None and geometry is not None:
+            q = geometry.projectors @ (q + dq).to(geometry.projectors.dtype)
+        seen, direction = self.norm_update(s, condition, crystal), vector_norm_rms(v)
+        ds, dv = self.update(seen, direction)
+        if self.tensor_update is not None and q is not None and geometry is not None:
+            change, turned, dq = self.tensor_update(seen, direction, vector_norm_rms(q), geometry.basis)
+            ds, dv, q = ds + change, dv + turned, q + dq
+        return s + ds, v + dv, q

@@ -8,12 +8,14 @@ from functools import cache
 import torch
 from torch import Tensor, nn
 
-from nucleate.crystal.batch import CrystalBatch
+from nucleate.crystal.batch import Atoms, CrystalBatch
 from nucleate.crystal.lattice import STRAIN_BASIS
 from nucleate.crystal.lattice_torch import free_lattice_params
+from nucleate.models.coarse import coarse_levels
 from nucleate.models.graph import OrbitGraph, orbit_graph
-from nucleate.models.layers import Edges, OrbitLayer
+from nucleate.models.layers import Edges, OrbitLayer, Surroundings
 from nucleate.models.radial import GaussianBasis, envelope
+from nucleate.models.reciprocal import NUM_RECIPROCAL_BASIS, ReciprocalStress, reciprocal_stars
 from nucleate.models.site_features import (
     NUM_CRYSTAL_FEATURES,
     NUM_SITE_FEATURES,
@@ -21,6 +23,7 @@ from nucleate.models.site_features import (
     group_class,
     site_features,
 )
+from nucleate.models.tensors import tensor_geometry
 from nucleate.physics.elements import element_features, element_values
 from nucleate.shapes import Float, Int
 
@@ -46,6 +49,11 @@ class OrbitTransformerConfig:
         fixed_radius: neighbourhood radius in Å instead, the same for every crystal.
         num_sources: data sources told apart by a token; 0 is the unknown source.
         one_hot_elements: element embeddings without the physics vectors.
+        reciprocal: charge channels of the reciprocal channel; 0 leaves it out.
+        reciprocal_radius: largest |G| in units of 2 pi (volume per atom)^(-1/3); about ``4/3 pi radius^3`` vectors
+            per atom.
+        coarse: width of the coarse levels, a multiple of ``heads``; 0 leaves them out.
+        tensors: l = 2 channels per orbit, a multiple of ``heads``; 0 leaves them out.
     """
 
     scalars: int = 96
@@ -58,6 +66,10 @@ class OrbitTransformerConfig:
     fixed_radius: float | None = None
     num_sources: int = 8
     one_hot_elements: bool = False
+    reciprocal: int = 0
+    reciprocal_radius: float = 2.4
+    coarse: int = 0
+    tensors: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,7 +198,15 @@ class OrbitTransformer(nn.Module):
         num_basis = 2 * c.num_basis + 1
         self.layers = nn.ModuleList(
             OrbitLayer(
-                c.scalars, c.vectors, hidden=c.hidden, num_basis=num_basis, heads=c.heads, condition=c.scalars
+                c.scalars,
+                c.vectors,
+                hidden=c.hidden,
+                num_basis=num_basis,
+                heads=c.heads,
+                condition=c.scalars,
+                reciprocal=c.reciprocal,
+                coarse=c.coarse,
+                tensors=c.tensors,
             )
             for _ in range(c.layers)
         )
@@ -209,6 +229,13 @@ class OrbitTransformer(nn.Module):
             assert isinstance(last, nn.Linear)
             nn.init.normal_(last.weight, std=1e-2)
             nn.init.zeros_(last.bias)
+        if c.reciprocal:
+            self.reciprocal_basis = GaussianBasis(NUM_RECIPROCAL_BASIS, low=0.0, high=1.0)
+            self.reciprocal_stress = ReciprocalStress(c.scalars, c.reciprocal)
+        if c.tensors:
+            self.stress_tensors = nn.Linear(c.scalars, c.tensors)
+            nn.init.zeros_(self.stress_tensors.weight)
+            nn.init.zeros_(self.stress_tensors.bias)
 
     def forward(self, noisy: NoisyCrystals) -> Denoised:
         """The network's guess at the clean crystals."""
@@ -249,33 +276,50 @@ class OrbitTransformer(nn.Module):
 
         The same for a crystal and for its full cell in P1 when every atom carries its orbit's inputs.
         """
-        c = self.config
-        crystal, z = crystals.orbit_to_crystal, crystals.atomic_numbers
+        crystal = crystals.orbit_to_crystal
         with torch.autocast(
             crystals.device.type, enabled=False
         ):  # geometry keeps its digits in mixed precision
             atoms = crystals.atoms()
-            graph = orbit_graph(crystals, atoms, radius=c.radius, fixed_radius=c.fixed_radius)
-            edges = self._edges(graph, z, len(z), atoms.orbit)
+            surroundings = self._surroundings(crystals, atoms)
             polar = _invariant_directions(crystals)
-            tangent = _tangent_projectors(crystals)
         share = crystals.multiplicities.to(crystals.dtype) / crystals.num_atoms_primitive[crystal]
         s = inputs.scalars
-        v = s.new_zeros(len(z), 3, c.vectors)
+        v = s.new_zeros(len(crystal), 3, self.config.vectors)
+        q = s.new_zeros(len(crystal), 5, self.config.tensors) if self.config.tensors else None
         for layer in self.layers:
-            s, v = layer(s, v, edges, inputs.condition, crystal, tangent)
+            s, v, q = layer(s, v, q, surroundings, inputs.condition)
         s = self.norm(s)
         forces = (v * self.force_gate(s)[:, None, :]).sum(dim=2)
         return OrbitOutputs(
             scalars=s,
             forces=self._without_drift(forces, crystals, share, polar),
-            stress=self._stress(s, v, edges, crystals, atoms.cart_rotations),
+            stress=self._stress(s, v, q, surroundings, crystals, atoms.cart_rotations),
             pooled=_pool(s * share[:, None].to(s.dtype), crystal, len(crystals)),
         )
 
-    def _edges(self, graph: OrbitGraph, z: Tensor, num_orbits: int, atom_orbit: Tensor) -> Edges:
-        ratio = graph.distances / graph.cutoffs
+    def _surroundings(self, crystals: CrystalBatch, atoms: Atoms) -> Surroundings:
+        """Geometry of the batch, as much of it as the network uses."""
+        c, z = self.config, crystals.atomic_numbers
+        graph = orbit_graph(crystals, atoms, radius=c.radius, fixed_radius=c.fixed_radius)
         bond = graph.distances / (self.radii[z[graph.target]] + self.radii[z[graph.source]])
+        edges = self._edges(graph, bond, len(z), atoms.orbit)
+        tangent = _tangent_projectors(crystals)
+        tensors = stars = levels = None
+        if c.tensors:
+            tensors = tensor_geometry(crystals, atoms, edges.directions)
+        if c.reciprocal:
+            stars = reciprocal_stars(
+                crystals, atoms, tangent, self.reciprocal_basis, radius=c.reciprocal_radius
+            )
+        if c.coarse:
+            levels = coarse_levels(
+                crystals, target=graph.target, source=graph.source, bond=bond, cutoff=edges.cutoff
+            )
+        return Surroundings(edges, crystals.orbit_to_crystal, tangent, tensors, stars, levels)
+
+    def _edges(self, graph: OrbitGraph, bond: Tensor, num_orbits: int, atom_orbit: Tensor) -> Edges:
+        ratio = graph.distances / graph.cutoffs
         cutoff = envelope(ratio)
         # squashed so that far images of large atoms and near images of small ones stay inside the basis
         basis = torch.cat(
@@ -317,19 +361,32 @@ class OrbitTransformer(nn.Module):
         return forces - _pool(projected * share[:, None], crystal, len(crystals))[crystal]
 
     def _stress(
-        self, s: Tensor, v: Tensor, edges: Edges, crystals: CrystalBatch, rotations: Tensor
+        self,
+        s: Tensor,
+        v: Tensor,
+        q: Tensor | None,
+        surroundings: Surroundings,
+        crystals: CrystalBatch,
+        rotations: Tensor,
     ) -> Float[Tensor, "crystals 3 3"]:
-        """Symmetric tensor per crystal: edges and vector features, averaged over all atoms."""
+        """Symmetric tensor per crystal: edges and features averaged over all atoms, and structure factors."""
+        edges = surroundings.edges
         pair = torch.cat([s[edges.target], s[edges.source], edges.basis], dim=1)
         strength = self.stress_edge(pair)[:, 0] * edges.cutoff
         outer = edges.directions[:, :, None] * edges.directions[:, None, :] * strength[:, None, None]
         weighted = v * self.stress_vectors(s)[:, None, :]
         local = _pool(outer, edges.target, len(s)) + (weighted @ v.mT + v @ weighted.mT) / (2 * v.shape[2])
+        if q is not None and surroundings.tensors is not None:
+            summed = (q * self.stress_tensors(s)[:, None, :]).mean(dim=2)
+            local = local + torch.einsum("om,mij->oij", summed, surroundings.tensors.basis)
         with torch.autocast(crystals.device.type, enabled=False):
             # the tensor of image a is R_a T R_a^T
             image = rotations @ local.to(rotations.dtype)[edges.atom_orbit] @ rotations.mT
             total = _pool(image, crystals.orbit_to_crystal[edges.atom_orbit], len(crystals))
-            return total / crystals.num_atoms_primitive[:, None, None]
+            stress = total / crystals.num_atoms_primitive[:, None, None]
+        if surroundings.stars is not None:
+            stress = stress + self.reciprocal_stress(s, surroundings.stars, crystals.space_group_number)
+        return stress
 
     def _lattice(
         self, noisy: NoisyCrystals, outputs: OrbitOutputs, condition: Float[Tensor, "crystals condition"]
