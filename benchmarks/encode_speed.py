@@ -1,6 +1,6 @@
 """Structures per second on one core: moyopy alone, nucleate, and pymatgen with pyxtal.
 
-All contenders take turns on small blocks of the same structures, in an order that changes, and processor time is
+All contenders take turns on blocks of the same structures, in an order that changes, and processor time is
 taken, so that a busy machine slows all of them alike; the table gives the median over the blocks of the time per
 structure and of the ratio to moyopy alone, and both once more with the best round of every block, which is what
 a quiet machine would show. Then two worker processes against one, by the clock on the wall.
@@ -125,7 +125,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of Parquet files")
     parser.add_argument("--out", type=Path, help="JSON file for the figures")
     parser.add_argument("--size", type=int, default=1000, help="number of structures")
-    parser.add_argument("--block", type=int, default=25, help="structures per turn")
+    parser.add_argument(
+        "--block", type=int, default=250, help="structures per turn, as in a loop over a data set"
+    )
     parser.add_argument("--rounds", type=int, default=3, help="times each structure is done without pyxtal")
     parser.add_argument("--no-pyxtal", action="store_true", help="leave the slow contender out")
     parser.add_argument("--repeats", type=int, default=7, help="turns of one worker against two")
