@@ -15,6 +15,7 @@ from nucleate.cli.data import data_app
 from nucleate.cli.demo import demo
 from nucleate.cli.encode import encode
 from nucleate.cli.errors import CommandGroup
+from nucleate.cli.evaluate import evaluate
 from nucleate.cli.feasible import feasible
 from nucleate.cli.generate import generate
 from nucleate.cli.train import train
@@ -51,6 +52,7 @@ def nucleate_command(
 
 app.command("demo")(demo)
 app.command("encode")(encode)
+app.command("evaluate")(evaluate)
 app.command("feasible")(feasible)
 app.command("generate")(generate)
 app.command("train")(train)

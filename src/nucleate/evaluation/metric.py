@@ -31,6 +31,8 @@ class Metric:
             function of one column.
         statistic: that function of the column's values (n,); None for the mean. Comparing two sets needs it
             for the permutation test.
+        pair_column: column whose equal values in two sets make a pair (the test structure both answer); empty
+            where the samples of two sets are independent.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Metric:
     note: str = ""
     column: str = ""
     statistic: Callable[[np.ndarray], float] | None = field(default=None, compare=False, repr=False)
+    pair_column: str = ""
 
     def __post_init__(self) -> None:
         if self.better not in ("", "higher", "lower"):

@@ -343,7 +343,9 @@ class _FamilyRun:
 
     def across(self, table: pa.Table, before: str) -> pa.Table:
         """The columns that need the whole set, as they were or computed now."""
-        text = f"{before} {self.candidates.digest}"
+        # Across the set a family may look at anything: also at the reference and at random numbers.
+        known = self.reference.content_hash if self.reference else ""
+        text = f"{before} {self.candidates.digest} {known} {self.task.seed}"
         name = (
             f"across/{self.family.name}-{hashlib.blake2b(text.encode(), digest_size=16).hexdigest()}.parquet"
         )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
 
 from nucleate.errors import ConfigError
 
@@ -57,6 +59,36 @@ class Settings:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not self.symprecs or not all(0 < s < 10 for s in self.symprecs):
             raise ConfigError(f"symprecs must be distances between 0 and 10 Å, got {self.symprecs}")
+
+    def changed(self, texts: Iterable[str]) -> Settings:
+        """These settings with some of them replaced by ``NAME=VALUE``; several numbers are joined by commas.
+
+        Raises:
+            ConfigError: a text without ``=``, an unknown name, or a value of another kind.
+        """
+        changes: dict[str, Any] = {}
+        for text in texts:
+            name, equals, value = text.partition("=")
+            name = name.strip()
+            if not equals:
+                raise ConfigError(f"A setting is NAME=VALUE, got {text!r}")
+            if name not in self.__dataclass_fields__:
+                nearest = difflib.get_close_matches(name, self.__dataclass_fields__, 1)
+                hint = (
+                    f"did you mean {nearest[0]!r}?" if nearest else f"there are {', '.join(self.to_json())}"
+                )
+                raise ConfigError(f"There is no setting {name!r}; {hint}")
+            now = getattr(self, name)
+            try:
+                if isinstance(now, tuple):
+                    changes[name] = tuple(float(part) for part in value.split(","))
+                else:
+                    changes[name] = type(now)(value.strip())
+            except ValueError as error:
+                raise ConfigError(
+                    f"The setting {name} is {now!r} by default; {value!r} is no such value"
+                ) from error
+        return replace(self, **changes)
 
     def digest(self, names: Iterable[str]) -> str:
         """Hash of the settings with these names.

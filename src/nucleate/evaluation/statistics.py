@@ -248,19 +248,26 @@ def difference(
     first, second = _two(a, b)
     value = _apply(statistic, first) - _apply(statistic, second)
     rng = np.random.default_rng(seed)
-    boot, permuted = np.empty(resamples), np.empty(resamples)
-    pooled, n = np.concatenate([first, second]), len(first)
-    for i in range(resamples):
-        boot[i] = _apply(statistic, first[rng.integers(0, n, n)]) - _apply(
-            statistic, second[rng.integers(0, len(second), len(second))]
-        )
-        shuffled = rng.permutation(pooled)
-        permuted[i] = _apply(statistic, shuffled[:n]) - _apply(statistic, shuffled[n:])
+    n, m = len(first), len(second)
+    pooled = np.concatenate([first, second])
+    if statistic is None and np.isin(pooled, (0.0, 1.0)).all():
+        # Means of flags: the number of True in a resample is binomial, in a relabelling hypergeometric.
+        hits, total = int(first.sum()), int(pooled.sum())
+        boot = rng.binomial(n, hits / n, resamples) / n - rng.binomial(m, (total - hits) / m, resamples) / m
+        drawn = rng.hypergeometric(total, n + m - total, n, resamples)
+        permuted = drawn / n - (total - drawn) / m
+    else:
+        boot, permuted = np.empty(resamples), np.empty(resamples)
+        for i in range(resamples):
+            one, other = first[rng.integers(0, n, n)], second[rng.integers(0, m, m)]
+            boot[i] = _apply(statistic, one) - _apply(statistic, other)
+            shuffled = rng.permutation(pooled)
+            permuted[i] = _apply(statistic, shuffled[:n]) - _apply(statistic, shuffled[n:])
     return Difference(
         value=value,
         ci95=_percentiles(boot),
         p_value=_two_sided(permuted, value),
-        n=(n, len(second)),
+        n=(n, m),
         paired=False,
         method=f"independent samples; bootstrap interval and permutation p-value, {resamples:,} resamples each",
     )
@@ -302,6 +309,34 @@ def paired_difference(
         paired=True,
         method=f"{len(d):,} pairs; bootstrap interval and sign-flip p-value, {resamples:,} resamples each",
     )
+
+
+def interval_of_difference(
+    a: float, b: float, ends_a: tuple[float, float], ends_b: tuple[float, float]
+) -> tuple[float, float]:
+    """Interval of a - b from the intervals of two independent estimates (Newcombe 1998; Zou and Donner 2008).
+
+        L = (a - b) - sqrt((a - l_a)² + (u_b - b)²),   U = (a - b) + sqrt((u_a - a)² + (b - l_b)²)
+
+    With Wilson's intervals of two proportions this is Newcombe's hybrid score interval.
+    """
+    low = math.hypot(max(a - ends_a[0], 0.0), max(ends_b[1] - b, 0.0))
+    high = math.hypot(max(ends_a[1] - a, 0.0), max(b - ends_b[0], 0.0))
+    return a - b - low, a - b + high
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """The p-values adjusted for how many there are (Holm 1979), in the order given.
+
+    Of many metrics one differs by chance; an adjusted value below 0.05 keeps the chance of even one false
+    difference among all of them below 5 %.
+    """
+    order = np.argsort(p_values, kind="stable")
+    adjusted, largest = [0.0] * len(p_values), 0.0
+    for rank, index in enumerate(order.tolist()):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = largest
+    return adjusted
 
 
 def _two(a: ArrayLike, b: ArrayLike) -> tuple[np.ndarray, np.ndarray]:

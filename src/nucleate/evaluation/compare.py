@@ -1,0 +1,193 @@
+"""Two generators under one protocol: difference, interval and p-value of every metric."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from nucleate.data.folder import LocalFolder
+from nucleate.evaluation.metric import Metric, finite, interval
+from nucleate.evaluation.report import Report, write_json
+from nucleate.evaluation.statistics import (
+    Difference,
+    difference,
+    holm,
+    interval_of_difference,
+    numbers,
+    paired_difference,
+)
+
+COMPARISON_FILE = "comparison.json"
+SIGNIFICANT = 0.05
+
+
+@dataclass(frozen=True)
+class ComparedMetric:
+    """One metric of two sets.
+
+    Attributes:
+        name: key of the metric.
+        first: of the first set.
+        second: of the second set.
+        difference: first minus second; None where the protocols differ or a value is missing.
+        p_adjusted: p-value adjusted for the number of metrics compared (Holm); None without a test.
+        better: ``first`` or ``second`` where the adjusted p-value is below 0.05 and the metric has a better
+            side; else empty.
+        note: why there is no difference or no test.
+    """
+
+    name: str
+    first: Metric
+    second: Metric
+    difference: Difference | None
+    p_adjusted: float | None = None
+    better: str = ""
+    note: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """The comparison as it stands in ``comparison.json``."""
+        found = None
+        if self.difference is not None:
+            found = {
+                **asdict(self.difference),
+                "value": finite(self.difference.value),
+                "ci95": interval(self.difference.ci95),
+                "p_value": finite(self.difference.p_value),
+                "n": list(self.difference.n),
+            }
+        return {
+            "first": self.first.to_json(),
+            "second": self.second.to_json(),
+            "difference": found,
+            "p_adjusted": finite(self.p_adjusted),
+            "better": self.better,
+            "note": self.note,
+        }
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two reports side by side.
+
+    Attributes:
+        first: report on the first set.
+        second: report on the second set.
+        metrics: every metric both have.
+    """
+
+    first: Report
+    second: Report
+    metrics: Mapping[str, ComparedMetric]
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of ``comparison.json``."""
+        return {
+            "format": "nucleate-comparison",
+            "schema_version": 1,
+            "first": self.first.about["crystals"],
+            "second": self.second.about["crystals"],
+            "reference": self.first.about["reference"],
+            "settings": self.first.about["settings"],
+            "seed": self.first.about["seed"],
+            "metrics": {name: compared.to_json() for name, compared in self.metrics.items()},
+        }
+
+    def write(self, out: str | os.PathLike[str]) -> list[Path]:
+        """``comparison.json`` and the drawings of the differences."""
+        from nucleate.evaluation.charts import comparison_charts  # noqa: PLC0415  (loads with the drawings)
+        from nucleate.evaluation.plots import draw_charts  # noqa: PLC0415
+
+        names = [str(report.about["crystals"]["source"]) for report in (self.first, self.second)]
+        charts = comparison_charts(self)
+        written = draw_charts(charts, Path(out) / "plots", title=f"{names[0]} against {names[1]}")
+        return [write_json(LocalFolder(Path(out)), COMPARISON_FILE, self.to_json()), *written]
+
+
+def compare_reports(first: Report, second: Report, *, seed: int = 0, resamples: int = 1000) -> Comparison:
+    """Every metric that both reports have, compared.
+
+    A metric that is the mean (or another statistic) of one column is tested by permutation: of pairs where both
+    sets answer the same questions (``Metric.pair_column``), of independent samples otherwise. For others the
+    interval of the difference follows from the two intervals, and there is no test.
+
+    Args:
+        first: report on the first set.
+        second: report on the second set.
+        seed: of resampling and relabelling.
+        resamples: how many of each.
+    """
+    found = {
+        name: _compared(name, first, second, seed, resamples)
+        for name in first.metrics
+        if name in second.metrics
+    }
+    tested = [n for n, c in found.items() if c.difference is not None and c.difference.p_value is not None]
+    raw = [c.difference.p_value for n in tested if (c := found[n]).difference is not None]
+    for name, adjusted in zip(tested, holm([p for p in raw if p is not None])):
+        found[name] = replace(found[name], p_adjusted=adjusted, better=_better(found[name], adjusted))
+    return Comparison(first, second, found)
+
+
+def _better(compared: ComparedMetric, p_adjusted: float) -> str:
+    side, d = compared.first.better, compared.difference
+    if not side or d is None or d.value == 0 or p_adjusted >= SIGNIFICANT:
+        return ""
+    return "first" if (d.value > 0) == (side == "higher") else "second"
+
+
+def _compared(name: str, a: Report, b: Report, seed: int, resamples: int) -> ComparedMetric:
+    first, second = a.metrics[name], b.metrics[name]
+    if first.value is None or second.value is None:
+        return ComparedMetric(name, first, second, None, note="one of the sets has no value")
+    if first.protocol != second.protocol:
+        return ComparedMetric(name, first, second, None, note="the protocols differ: not comparable")
+    column = first.column
+    if column and column in a.table.column_names and column in b.table.column_names:
+        pairs = _pairs(a.table, b.table, column, first.pair_column)
+        if pairs is not None and first.statistic is None:
+            return ComparedMetric(
+                name, first, second, paired_difference(*pairs, seed=seed, resamples=resamples)
+            )
+        ours, theirs = (numbers(t.column(column).to_pylist()) for t in (a.table, b.table))
+        if len(ours) and len(theirs):
+            found = difference(ours, theirs, statistic=first.statistic, seed=seed, resamples=resamples)
+            return ComparedMetric(name, first, second, found)
+    ends = None
+    if first.ci95 is not None and second.ci95 is not None:
+        ends = interval_of_difference(first.value, second.value, first.ci95, second.ci95)
+    found = Difference(
+        first.value - second.value,
+        ends,
+        None,
+        (first.n, second.n),
+        paired=False,
+        method="independent samples; interval from the two intervals (Zou and Donner 2008), no test",
+    )
+    return ComparedMetric(name, first, second, found, note="no test: it is not a statistic of one column")
+
+
+def _pairs(a: pa.Table, b: pa.Table, column: str, pair_column: str) -> tuple[np.ndarray, np.ndarray] | None:
+    """Mean value per question in both sets, for the questions both answer; None where there are fewer than two."""
+    if not pair_column or pair_column not in a.column_names or pair_column not in b.column_names:
+        return None
+    ours, theirs = (
+        _by_question(t.column(pair_column).to_pylist(), t.column(column).to_pylist()) for t in (a, b)
+    )
+    both = sorted(set(ours) & set(theirs), key=str)
+    if len(both) < 2:
+        return None
+    return np.array([ours[key] for key in both]), np.array([theirs[key] for key in both])
+
+
+def _by_question(keys: Sequence[Any], values: Sequence[Any]) -> dict[Any, float]:
+    gathered: dict[Any, list[float]] = {}
+    for key, value in zip(keys, values):
+        if key is not None and value is not None and value == value:
+            gathered.setdefault(key, []).append(float(value))
+    return {key: sum(found) / len(found) for key, found in gathered.items()}

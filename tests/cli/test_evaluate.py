@@ -1,0 +1,114 @@
+"""``nucleate evaluate`` from the command line: the tables, the exit codes, comparing."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase.build import bulk
+from ase.io import write
+from typer.testing import CliRunner
+
+from nucleate.cli.app import app
+from nucleate.data import build_store
+from nucleate.evaluation.family import FAMILIES
+
+FAMILY = Path(__file__).resolve().parents[1] / "evaluation"
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folders ``good`` (elements) and ``bad`` (the same, one broken), and a ``store`` of strained elements."""
+    folder = tmp_path_factory.mktemp("sets")
+    rng = np.random.default_rng(3)
+    for name in ("good", "bad", "cifs"):
+        (folder / name).mkdir()
+        for i, symbol in enumerate(("Cu", "Si", "Fe", "Mg", "Al", "W") * (3 if name == "cifs" else 1)):
+            atoms = bulk(symbol)
+            atoms.set_cell(atoms.cell * rng.uniform(0.98, 1.02), scale_atoms=True)
+            write(folder / name / f"{i:02d}-{symbol}.cif", atoms)
+    (folder / "bad" / "zz.cif").write_text("nothing")
+    build_store(folder / "cifs", folder / "store", fractions=(0.6, 0.0, 0.4))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _test_family(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.syspath_prepend(str(FAMILY))
+    monkeypatch.setitem(FAMILIES, "nearest", "nearest_family")
+    monkeypatch.setenv("NUCLEATE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("COLUMNS", "160")
+
+
+def _run(*words: object) -> tuple[int, str]:
+    result = CliRunner().invoke(app, ["evaluate", *map(str, words)])
+    return result.exit_code, result.output
+
+
+def test_one_set_prints_its_table_and_writes_its_report(sets: Path, tmp_path: Path) -> None:
+    out = tmp_path / "report"
+    code, text = _run(sets / "bad", "-r", sets / "store", "-o", out, "--metrics", "nearest")
+    assert code == 0, text
+    assert "85.71 %" in text
+    assert "48.7 to 97.4" in text  # Wilson's interval of 6 of 7
+    assert "100.00 %" in text  # the held-out sample
+    assert "nearest distance at least 0.5 Å" in text
+    assert "1 of 7 crystals could not be read" in text
+    assert "split test of the reference" in text
+    content = json.loads((out / "summary.json").read_text())
+    assert content["far_enough"]["n"] == 7
+    assert content["about"]["crystals"]["source"].endswith("bad")
+
+
+def test_settings_and_seed_reach_the_evaluation(sets: Path, tmp_path: Path) -> None:
+    words = ("--metrics", "nearest", "--setting", "min_distance=2.6", "--seed", "7", "--samples", "4")
+    code, text = _run(sets / "good", "-o", tmp_path / "report", *words)
+    assert code == 0, text
+    content = json.loads((tmp_path / "report" / "summary.json").read_text())
+    assert content["about"]["settings"]["min_distance"] == 2.6
+    assert (content["about"]["settings"]["samples"], content["about"]["seed"]) == (4, 7)
+    assert content["far_enough"]["value"] < 1
+
+
+def test_two_sets_are_compared(sets: Path, tmp_path: Path) -> None:
+    out = tmp_path / "both"
+    code, text = _run(sets / "good", sets / "bad", "--compare", "-o", out, "--metrics", "nearest")
+    assert code == 0, text
+    assert "A = " in text
+    assert "A − B" in text
+    assert "+14.3" in text
+    assert (out / "comparison.json").exists()
+    assert (out / "second" / "crystals.csv").exists()
+
+
+def test_wrong_words_are_one_sentence(sets: Path, tmp_path: Path) -> None:
+    out = tmp_path / "report"
+    for words, message in (
+        ((sets / "none", "-o", out), "There is no file, folder or match"),
+        ((sets / "good", "-o", out, "--metrics", "speed"), "There is no family of metrics 'speed'"),
+        ((sets / "good", "-o", out, "-r", sets / "cifs"), "There is no store"),
+        ((sets / "good", sets / "bad", "-o", out), "two are compared with --compare"),
+        ((sets / "good", "-o", out, "--compare"), "1 were named with --compare"),
+        ((sets / "good", "-o", out, "--setting", "stoll=1"), "did you mean 'stol'"),
+    ):
+        code, text = _run(*words)
+        assert code == 1, text
+        assert message in " ".join(text.split())
+        assert not out.exists()
+
+
+def test_a_family_that_was_asked_for_and_did_not_run_is_a_failure(
+    sets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "needy_family.py").write_text("import a_library_nobody_has\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setitem(FAMILIES, "needy", "needy_family")
+    code, text = _run(sets / "good", "-o", tmp_path / "report", "--metrics", "needy,nearest")
+    assert code == 1
+    assert "nucleate[evaluate]" in text
+    assert "Asked for but not measured: needy" in text
+    assert "100.00 %" in text
+    assert "needy_family" not in sys.modules
