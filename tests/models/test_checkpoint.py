@@ -22,6 +22,7 @@ from nucleate.models.checkpoint import (
     save_checkpoint,
 )
 from nucleate.models.orbit_transformer import NoisyCrystals, OrbitTransformer, OrbitTransformerConfig
+from nucleate.models.property_head import PropertyHead, PropertyHeadConfig
 from nucleate.models.template_transformer import TemplateTransformer, TemplateTransformerConfig
 
 
@@ -73,6 +74,34 @@ def test_everything_comes_back(checkpoint: Checkpoint, tmp_path: Path) -> None:
     assert back.versions.keys() == {"nucleate", "torch"}
     assert read_metadata(path)["format_version"] == FORMAT_VERSION
     assert [p.name for p in path.parent.iterdir()] == ["w.safetensors"]
+
+
+def test_a_checkpoint_of_format_1_is_that_of_the_flow() -> None:
+    path = Path(__file__).parent / "checkpoints" / "format_1.safetensors"
+    assert _metadata(path)["format_version"] == 1
+    assert "process" not in _metadata(path)
+    checkpoint = load_checkpoint(path)
+    assert checkpoint.geometry is not None
+    assert checkpoint.geometry.config.scalars == 4
+    assert checkpoint.process == {"kind": "flow", "schedule": "linear", "solver": "ddim"}
+    assert checkpoint.sources == ("mp_20",)
+    assert read_metadata(path)["format_version"] == FORMAT_VERSION
+
+
+def test_process_and_property_head_come_back(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    config = PropertyHeadConfig(16, ("band_gap", "energy"), ("eV", "eV/atom"), (1.5, -2.0), (0.5, 1.0))
+    tables = {"schedule.sums": torch.rand(4, 1), "lattice_error.weights": torch.rand(4, 6)}
+    process = {"kind": "diffusion", "schedule": "learned", "solver": "sde"}
+    whole = checkpoint.replace(properties=PropertyHead(config), process=process, process_tables=tables)
+    back = load_checkpoint(save_checkpoint(tmp_path / "w.safetensors", whole, precision="float32"))
+    assert back.process == process
+    assert back.process_tables.keys() == tables.keys()
+    assert torch.equal(back.process_tables["schedule.sums"], tables["schedule.sums"])
+    assert back.properties is not None
+    assert back.properties.config == config
+    pooled = torch.randn(3, 16)
+    assert torch.equal(back.properties(pooled), whole.properties(pooled))
+    assert back.properties.means.tolist() == [1.5, -2.0]
 
 
 @pytest.mark.parametrize(("precision", "error"), [("float16", 1e-3), ("bfloat16", 8e-3)])

@@ -18,10 +18,11 @@ from torch import Tensor, nn
 import nucleate
 from nucleate.errors import CheckpointError
 from nucleate.models.orbit_transformer import OrbitTransformer, OrbitTransformerConfig
+from nucleate.models.property_head import PropertyHead, PropertyHeadConfig
 from nucleate.models.template_transformer import TemplateTransformer, TemplateTransformerConfig
 from nucleate.shapes import Float
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 FORMAT = "nucleate-weights"
 
 Precision = Literal["float16", "bfloat16", "float32"]
@@ -33,6 +34,7 @@ TABLE_TOLERANCE = 1e-3
 _KIND: dict[str, tuple[type, type]] = {
     "geometry": (OrbitTransformer, OrbitTransformerConfig),
     "template": (TemplateTransformer, TemplateTransformerConfig),
+    "properties": (PropertyHead, PropertyHeadConfig),
 }
 _METADATA_KEYS = {
     "format",
@@ -41,8 +43,12 @@ _METADATA_KEYS = {
     "precision",
     "networks",
     "sources",
+    "process",
     "history",
 }
+
+FLOW: Mapping[str, str] = {"kind": "flow", "schedule": "linear", "solver": "ddim"}
+"""The process of weights that name none."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +79,10 @@ class Checkpoint:
     Attributes:
         geometry: network of lattice and free coordinates.
         template: network of groups, positions and elements.
+        properties: head that reads properties off the geometry network.
         lattice_mean, lattice_std: statistics of the lattice noise the geometry network was trained with.
+        process: kind of that noise, and the schedule and solver to sample with, by name (``processes.choice``).
+        process_tables: what was learned of the noise while training, by name.
         sources: name of each data source token, token 1 first; token 0 is the unknown source.
         history: where the weights come from.
         versions: versions of nucleate and torch that wrote the file.
@@ -81,8 +90,11 @@ class Checkpoint:
 
     geometry: OrbitTransformer | None = None
     template: TemplateTransformer | None = None
+    properties: PropertyHead | None = None
     lattice_mean: Float[Tensor, "6"] | None = None
     lattice_std: Float[Tensor, "6"] | None = None
+    process: Mapping[str, str] = field(default_factory=lambda: dict(FLOW))
+    process_tables: Mapping[str, Tensor] = field(default_factory=dict)
     sources: tuple[str, ...] = ()
     history: History = field(default_factory=History)
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -124,6 +136,8 @@ def save_checkpoint(
             raise CheckpointError("a geometry network needs lattice_mean and lattice_std beside it")
         tensors["lattice_mean"] = checkpoint.lattice_mean.detach().float().cpu().contiguous()
         tensors["lattice_std"] = checkpoint.lattice_std.detach().float().cpu().contiguous()
+        for name, table in checkpoint.process_tables.items():
+            tensors[f"process.{name}"] = table.detach().float().cpu().contiguous()
     metadata = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -131,6 +145,7 @@ def save_checkpoint(
         "precision": precision,
         "networks": networks,
         "sources": list(checkpoint.sources),
+        "process": dict(checkpoint.process),
         "history": asdict(checkpoint.history),
     }
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -171,12 +186,16 @@ def load_checkpoint(path: str | os.PathLike[str], *, device: torch.device | str 
             if name not in tensors:
                 raise CheckpointError(f"{where} is damaged: {name} is missing")
             parts[name] = tensors.pop(name).to(device)
+    tables = [name for name in tensors if name.startswith("process.")]
+    process_tables = {name.removeprefix("process."): tensors.pop(name).to(device) for name in tables}
     if tensors:
         raise CheckpointError(
             f"{where} has {len(tensors)} tensors that belong nowhere, such as {min(tensors)}"
         )
     return Checkpoint(
         **parts,
+        process=metadata["process"],
+        process_tables=process_tables,
         sources=tuple(metadata["sources"]),
         history=History(**{**history, "attribution": tuple(history.get("attribution", ()))}),
         versions=metadata["versions"],
@@ -206,6 +225,9 @@ def _read(where: str, *, tensors: bool = True) -> tuple[dict[str, Any], dict[str
     if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
         raise CheckpointError(f"{where} holds no nucleate weights: name a file written by `nucleate train`")
     version = metadata.get("format_version")
+    while version in _UPDATES:
+        metadata = _UPDATES[version](metadata)
+        version = metadata["format_version"]
     if version != FORMAT_VERSION:
         newer = isinstance(version, int) and version > FORMAT_VERSION
         raise CheckpointError(
@@ -216,6 +238,14 @@ def _read(where: str, *, tensors: bool = True) -> tuple[dict[str, Any], dict[str
     if missing:
         raise CheckpointError(f"The header of {where} is damaged: {', '.join(sorted(missing))} missing")
     return metadata, found
+
+
+def update_v1_v2(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """A header of format 1, which knew one process, in format 2: its weights are those of the flow, by Euler steps."""
+    return {**metadata, "format_version": 2, "process": dict(FLOW)}
+
+
+_UPDATES = {1: update_v1_v2}
 
 
 def _refuse_unknown(where: str, what: str, values: Mapping[str, Any], kind: type) -> None:

@@ -99,7 +99,8 @@ def reciprocal_stars(
     pair = first_pair[seen_star] + atoms.orbit[atom] - batch.orbit_start[crystal][seen_star]
     indices = h[seen_star]
     phase = 2 * torch.pi * (indices * atoms.frac_coords[atom]).sum(dim=1)
-    turned = (indices[:, None, :] @ atoms.rotations[atom])[:, 0]
+    # products of small matrices as sums over columns: a batched product costs more than it computes
+    turned = sum(indices[:, i, None] * atoms.rotations[:, i][atom] for i in range(3))
     wave = torch.stack([phase.cos(), phase.sin()], dim=1)
     phases = torch.cat([wave, (wave[:, :, None] * turned[:, None, :]).reshape(-1, 6)], dim=1)
     sums = phases.new_zeros(len(star), 8).index_add_(0, pair, phases)
@@ -253,8 +254,9 @@ def _representatives(
     )
     offset = torch.cat([reach[:, :2], torch.zeros_like(reach[:, :1])], dim=1)
     miller = (within - offset[crystal]).to(batch.dtype)
-    vectors = (torch.linalg.inv(lattices)[crystal] @ miller[:, :, None])[:, :, 0]
-    near = (vectors**2).sum(dim=1) < limit[crystal] ** 2
+    columns = torch.linalg.inv(lattices) / limit[:, None, None]
+    vectors = sum(miller[:, i, None] * columns[:, :, i][crystal] for i in range(3))
+    near = (vectors**2).sum(dim=1) < 1
     spread = 2.0 * float(reach.max()) + 3 if len(reach) else 1.0
     key = torch.tensor([1.0, spread, spread**2], dtype=torch.float64, device=batch.device)
     positive = miller.to(torch.float64) @ key > 0
@@ -264,7 +266,7 @@ def _representatives(
     own = exact @ key
     # the number of h W is h.(W key): one vector per operation
     keys = _half_laue_groups(batch.device)[batch.space_group_number - 1] @ key
-    images = (keys[crystal] @ exact[:, :, None])[:, :, 0].abs()
+    images = sum(exact[:, i, None] * keys[:, :, i][crystal] for i in range(3)).abs()
     first = own >= images.amax(dim=1)
     order = (keys != 0).any(dim=2).sum(dim=1)[crystal[first]]
     fixing = (images[first] == own[first, None]).sum(dim=1)
