@@ -10,16 +10,16 @@ import pyarrow as pa
 
 from nucleate.evaluation.sample_efficiency import distinct_hits
 
-GROUP_COLUMN = "unique_group"
-"""Column that is equal for equal crystals; null for crystals that are none."""
+UNIQUE_COLUMN, COPY_COLUMN = "unique", "duplicate_of"
+"""Whether no earlier crystal equals it, and the row of the one that does."""
 
 CURVES: dict[str, tuple[str, ...]] = {
     "valid": ("structurally_valid", "compositionally_valid"),
     "unique": (),
-    "novel": ("novel",),
-    "valid_novel": ("structurally_valid", "compositionally_valid", "novel"),
-    "stable_novel": ("stable_0", "novel"),
-    "metastable_novel": ("stable_0.1", "novel"),
+    "unique_novel": ("novel",),
+    "valid_unique_novel": ("structurally_valid", "compositionally_valid", "novel"),
+    "stable_unique_novel": ("stable_0", "novel"),
+    "metastable_unique_novel": ("stable_0.1", "novel"),
 }
 """Columns that must all be true for a crystal to count. All curves but ``valid`` count equal crystals once."""
 
@@ -45,16 +45,20 @@ def sample_efficiency(table: pa.Table, seconds: float | None) -> dict[str, Any]:
     sizes = np.unique(np.rint(np.geomspace(1, total, min(total, _POINTS))).astype(int)).tolist()
     curves = {}
     for name, flags in CURVES.items():
-        needed = flags if name == "valid" else (GROUP_COLUMN, *flags)
+        needed = flags if name == "valid" else (UNIQUE_COLUMN, COPY_COLUMN, *flags)
         if set(needed) <= set(table.column_names):
-            keys: Sequence[Any] = range(total)
-            hits = np.ones(total, dtype=bool)
-            if name != "valid":
-                keys = table.column(GROUP_COLUMN).to_pylist()
-                hits = np.array([key is not None for key in keys], dtype=bool)
+            keys: Sequence[Any] = range(total) if name == "valid" else representatives(table)
+            hits = np.array([key is not None for key in keys], dtype=bool)
             for flag in flags:
                 hits &= np.array([value is True for value in table.column(flag).to_pylist()], dtype=bool)
             found = distinct_hits(keys, hits, sizes)
             curves[name] = [round(float(value), 6) for value in found]
     per_sample = None if seconds is None or not total else seconds / total
     return {"samples": sizes, "curves": curves, "seconds_per_sample": per_sample}
+
+
+def representatives(table: pa.Table) -> list[int | None]:
+    """Row of the crystal that stands for each; None for crystals that were compared with no other."""
+    unique = table.column(UNIQUE_COLUMN).to_pylist()
+    copies = table.column(COPY_COLUMN).to_pylist()
+    return [row if alone else copy for row, (alone, copy) in enumerate(zip(unique, copies))]
