@@ -162,8 +162,8 @@ def _version(number: int):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (_version(FORMAT_VERSION + 1), "format version 2, this nucleate reads 1: update nucleate"),
-        (_version(0), "format version 0, this nucleate reads 1: train the weights again"),
+        (_version(FORMAT_VERSION + 1), "format version 3, this nucleate reads 2: update nucleate"),
+        (_version(0), "format version 0, this nucleate reads 2: train the weights again"),
         (lambda m, t: m.update(colour="red"), r"entries this nucleate does not know \(colour\)"),
         (lambda m, t: m["history"].update(mood="good"), r"history of .* does not know \(mood\)"),
         (

@@ -261,7 +261,8 @@ def _network(where: str, part: str, config: Mapping[str, Any], tensors: dict[str
     """The network of one part; takes its tensors out of the dictionary."""
     network_type, config_type = _KIND[part]
     _refuse_unknown(where, f"{part} network", config, config_type)
-    network: nn.Module = network_type(config_type(**config))
+    sizes = {key: tuple(value) if isinstance(value, list) else value for key, value in config.items()}
+    network: nn.Module = network_type(config_type(**sizes))
     for name, table in _tables(network).items():
         stored = tensors.pop(f"tables.{part}.{name}", None)
         if stored is None:

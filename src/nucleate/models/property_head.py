@@ -27,10 +27,6 @@ class PropertyHeadConfig:
     means: tuple[float, ...] = ()
     stds: tuple[float, ...] = ()
 
-    def __post_init__(self) -> None:
-        for name in ("names", "units", "means", "stds"):  # JSON has lists only
-            object.__setattr__(self, name, tuple(getattr(self, name)))
-
 
 class PropertyHead(nn.Module):
     """Two layers from the mean over all atoms of the final scalars to every property, in its own unit."""
