@@ -19,6 +19,7 @@ from nucleate.cli.evaluate import evaluate
 from nucleate.cli.feasible import feasible
 from nucleate.cli.generate import generate
 from nucleate.cli.train import train
+from nucleate.cli.validate import validate
 
 app = typer.Typer(
     name="nucleate",
@@ -56,6 +57,7 @@ app.command("evaluate")(evaluate)
 app.command("feasible")(feasible)
 app.command("generate")(generate)
 app.command("train")(train)
+app.command("validate")(validate)
 app.add_typer(data_app, name="data")
 
 
