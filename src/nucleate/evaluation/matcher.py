@@ -15,6 +15,7 @@ from nucleate.evaluation.reduced_cell import ReducedCell, lengths_and_angles
 from nucleate.shapes import Float, Int
 
 _SAME = 1e-5  # below this rms displacement StructureMatcher looks no further
+_SAME_HAND = 1e-3  # difference of rms displacements that is rounding and idealisation, not handedness
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +28,8 @@ class Match:
         basis: integer rows; ``basis @ lattice`` of the first (rescaled) crystal lies on the second's lattice.
         translation: fractional, of the second crystal's coordinates.
         mapping: site of the first crystal for each site of the second.
+        is_proper: whether the basis has the handedness of the second's lattice; if not, the mirror image of the
+            first crystal was compared.
     """
 
     rms: float
@@ -34,6 +37,7 @@ class Match:
     basis: Int[np.ndarray, "3 3"]
     translation: Float[np.ndarray, "3"]
     mapping: Int[np.ndarray, "sites"]
+    is_proper: bool
 
 
 @dataclass(frozen=True)
@@ -91,11 +95,22 @@ class Matcher:
                     break
         return best if best is not None and best.rms < self.stol else None
 
+    def is_mirror_image(self, first: ReducedCell, second: ReducedCell) -> bool:
+        """Whether the mirror image of the first crystal lies better on the second than the first itself does.
+
+        Compares the smallest rms displacement over bases of either handedness; equal ones (within 0.001, as
+        for every crystal that has a mirror image of its own) count as the same hand.
+        """
+        best = {True: np.inf, False: np.inf}
+        for match in self._matches(first, second):
+            best[match.is_proper] = min(best[match.is_proper], match.rms)
+        return best[False] < min(best[True] - _SAME_HAND, self.stol)
+
     def _matches(self, first: ReducedCell, second: ReducedCell) -> Iterator[Match]:
         """Pairings of sites in each basis and for each translation that passes the coarse test."""
-        if first.sorted_numbers != second.sorted_numbers:
-            return
         n = second.num_sites
+        if not n or first.sorted_numbers != second.sorted_numbers:
+            return
         scale = (second.volume / first.volume) ** (1 / 6)
         lengths, angles = second.parameters
         lengths = lengths / scale
@@ -107,6 +122,7 @@ class Matcher:
         anchor = int(mask.sum(axis=1).argmax())
         on = np.flatnonzero(mask[anchor] == 0)
 
+        proper = (np.linalg.det(lattices) > 0) == (np.linalg.det(second.lattice) > 0)
         mean = _MeanCells(lattices, lengths, angles)
         per_site = (mean.volumes / n) ** (1 / 3)
         tolerances = 2 * self.stol * mean.reciprocal * per_site[:, None]
@@ -135,6 +151,7 @@ class Matcher:
                     basis=bases[k],
                     translation=shift + drift @ np.linalg.inv(mean.lattices[k]),
                     mapping=mapping,
+                    is_proper=bool(proper[k]),
                 )
 
     def _bases(
