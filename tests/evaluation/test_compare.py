@@ -16,7 +16,7 @@ from nucleate.evaluation.compare import Comparison, compare_reports
 from nucleate.evaluation.metric import Metric
 from nucleate.evaluation.report import Report
 from nucleate.evaluation.run import evaluate_two
-from nucleate.evaluation.statistics import holm, interval_of_difference, wilson_interval
+from nucleate.evaluation.statistics import holm, interval_of_difference, proportion, wilson_interval
 
 
 def _report(metrics: list[Metric], **columns: Any) -> Report:
@@ -102,6 +102,15 @@ def test_a_metric_of_no_column_has_an_interval_but_no_test() -> None:
     assert found.difference is not None
     assert found.difference.p_value is None
     assert found.difference.ci95 == pytest.approx((-5 - 2**0.5, -5 + 2**0.5))
+
+
+def test_a_share_of_flags_needs_no_column() -> None:
+    metrics = [proportion("stable", np.arange(200) < k, protocol="p") for k in (150, 90)]
+    found = compare_reports(_report([metrics[0]]), _report([metrics[1]])).metrics["stable"]
+    assert found.difference is not None
+    assert found.difference.p_value is not None
+    assert found.difference.p_value < 0.01
+    assert found.better == "first"
 
 
 def test_the_interval_of_two_shares_is_newcombes() -> None:

@@ -87,3 +87,18 @@ def test_a_curve_needs_the_columns_of_its_families() -> None:
     result = sample_efficiency(table, None)
     assert result["curves"] == {"valid": [0.5, 1.0]}
     assert result["seconds_per_sample"] is None
+
+
+def test_stable_curves_follow_the_energy_above_the_hull() -> None:
+    table = pa.table(
+        {
+            "unique": [True, True, False, True],
+            "duplicate_of": pa.array([None, None, 1, None], type=pa.int64()),
+            "novel": [True] * 4,
+            "energy_above_hull": pa.array([-0.01, 0.05, 0.05, None]),
+        }
+    )
+    curves = sample_efficiency(table, None)["curves"]
+    assert curves["stable_unique_novel"][-1] == 1
+    assert curves["metastable_unique_novel"][-1] == 2
+    assert curves["unique_novel"][-1] == 3

@@ -6,6 +6,7 @@ import csv
 import json
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 import time
@@ -276,3 +277,16 @@ def test_settings_are_changed_by_text() -> None:
 def test_every_family_has_a_module_that_exists_or_is_named() -> None:
     assert list(FAMILIES) == ["validity", "symmetry", "distribution", "novelty", "stability", "csp"]
     assert Column("x", pa.int8(), "y").unit == ""
+
+
+def test_the_page_on_evaluation_names_every_setting_with_its_default() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "evaluate.md").read_text(encoding="utf-8")
+    rows = {}
+    for line in page.splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if line.startswith("| `") and len(cells) == 3:
+            names = re.findall(r"`([^`]+)`", cells[0])
+            values = [v.strip().strip("`") for v in (cells[1].split(", ") if len(names) > 1 else [cells[1]])]
+            rows.update(zip(names, values))
+    for name, value in Settings().to_json().items():
+        assert Settings().changed([f"{name}={rows[name]}"]) == Settings(), f"{name} is {value} by default"

@@ -113,7 +113,8 @@ def compare_reports(first: Report, second: Report, *, seed: int = 0, resamples: 
     """Every metric that both reports have, compared.
 
     A metric that is the mean (or another statistic) of one column is tested by permutation: of pairs where both
-    sets answer the same questions (``Metric.pair_column``), of independent samples otherwise. For others the
+    sets answer the same questions (``Metric.pair_column``), of independent samples otherwise. So is a share of
+    flags, which is known from its two numbers. For others the
     interval of the difference follows from the two intervals, and there is no test.
 
     Args:
@@ -158,6 +159,9 @@ def _compared(name: str, a: Report, b: Report, seed: int, resamples: int) -> Com
         if len(ours) and len(theirs):
             found = difference(ours, theirs, statistic=first.statistic, seed=seed, resamples=resamples)
             return ComparedMetric(name, first, second, found)
+    if first.successes is not None and second.successes is not None:
+        ours, theirs = (np.arange(m.n) < (m.successes or 0) for m in (first, second))
+        return ComparedMetric(name, first, second, difference(ours, theirs, seed=seed, resamples=resamples))
     ends = None
     if first.ci95 is not None and second.ci95 is not None:
         ends = interval_of_difference(first.value, second.value, first.ci95, second.ci95)

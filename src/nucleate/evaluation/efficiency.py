@@ -18,10 +18,13 @@ CURVES: dict[str, tuple[str, ...]] = {
     "unique": (),
     "unique_novel": ("novel",),
     "valid_unique_novel": ("structurally_valid", "compositionally_valid", "novel"),
-    "stable_unique_novel": ("stable_0", "novel"),
-    "metastable_unique_novel": ("stable_0.1", "novel"),
+    "stable_unique_novel": ("energy_above_hull", "novel"),
+    "metastable_unique_novel": ("energy_above_hull", "novel"),
 }
 """Columns that must all be true for a crystal to count. All curves but ``valid`` count equal crystals once."""
+
+HULL_LIMITS = {"stable_unique_novel": 0.0, "metastable_unique_novel": 0.1}
+"""Largest energy above the hull (eV/atom) of a crystal that counts, for the curves that look at it."""
 
 _POINTS = 40
 
@@ -50,7 +53,12 @@ def sample_efficiency(table: pa.Table, seconds: float | None) -> dict[str, Any]:
             keys: Sequence[Any] = range(total) if name == "valid" else representatives(table)
             hits = np.array([key is not None for key in keys], dtype=bool)
             for flag in flags:
-                hits &= np.array([value is True for value in table.column(flag).to_pylist()], dtype=bool)
+                values = table.column(flag).to_pylist()
+                if flag == "energy_above_hull":
+                    limit = HULL_LIMITS[name] + 1e-9
+                    hits &= np.array([value is not None and value <= limit for value in values], dtype=bool)
+                else:
+                    hits &= np.array([value is True for value in values], dtype=bool)
             found = distinct_hits(keys, hits, sizes)
             curves[name] = [round(float(value), 6) for value in found]
     per_sample = None if seconds is None or not total else seconds / total

@@ -33,6 +33,7 @@ class Metric:
             for the permutation test.
         pair_column: column whose equal values in two sets make a pair (the test structure both answer); empty
             where the samples of two sets are independent.
+        successes: how many of the ``n`` are true, for a share of flags; None for anything else.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Metric:
     column: str = ""
     statistic: Callable[[np.ndarray], float] | None = field(default=None, compare=False, repr=False)
     pair_column: str = ""
+    successes: int | None = None
 
     def __post_init__(self) -> None:
         if self.better not in ("", "higher", "lower"):

@@ -148,6 +148,7 @@ def proportion(
         better=better,
         note="; ".join(filter(None, [note, small_sample_note(n)])),
         column=column,
+        successes=successes,
     )
 
 
