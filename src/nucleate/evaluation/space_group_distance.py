@@ -106,4 +106,6 @@ def resampled_spread(
     if n < 2 or resamples < 2:
         return float("nan")
     drawn = rng.multinomial(n, group_shares(numbers), size=resamples) / n
-    return float(np.nanstd([distance(shares, reference) for shares in drawn], ddof=1))
+    found = np.array([distance(shares, reference) for shares in drawn])
+    found = found[np.isfinite(found)]  # the chi-square has no value where a group is not the reference's
+    return float(found.std(ddof=1)) if len(found) > 1 else float("nan")
