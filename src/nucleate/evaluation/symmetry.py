@@ -130,7 +130,9 @@ def reference_groups(reference: Reference, symprec: float) -> np.ndarray:
     """
     column = f"{TOLERANCE_PREFIX}{symprec:g}"
     names = next(iter(reference.train.iter_batches(None, 1))).column_names
-    chosen = column if column in names else "space_group_number"
+    # Every store has the columns of three tolerances; only one built with them has values in them.
+    stated = bool(reference.store.manifest.encoding.get("pseudo_symmetry"))
+    chosen = column if stated and column in names else "space_group_number"
 
     def build() -> dict[str, np.ndarray]:
         parts = [
