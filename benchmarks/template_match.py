@@ -47,7 +47,15 @@ def held_out(data: Path, pool: str, size: int, seed: int) -> list[Crystal]:
 
 
 def draw(
-    checkpoint, truth: list[Crystal], *, steps: int, candidates: int, first: int, seed: int, random: bool
+    checkpoint,
+    truth: list[Crystal],
+    *,
+    steps: int,
+    candidates: int,
+    lattice_temperature: float,
+    first: int,
+    seed: int,
+    random: bool,
 ) -> list[Crystal]:
     flow = GeometryFlow(checkpoint.lattice_mean, checkpoint.lattice_std)
     templates = CrystalBatch.from_crystals(truth, dtype=torch.float32)
@@ -66,6 +74,7 @@ def draw(
                 templates[index],
                 streams,
                 candidates=candidates,
+                lattice_temperature=lattice_temperature,
                 steps=steps,
                 source=source,
             )
@@ -81,7 +90,8 @@ def main() -> None:
     parser.add_argument("--pool", choices=("val", "test"), default="val")
     parser.add_argument("--size", type=int, default=300)
     parser.add_argument("--tries", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--lattice-temperature", type=float, default=0.5)
     parser.add_argument("--candidates", type=int, default=1, help="geometries per try, the likeliest kept")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path)
@@ -103,6 +113,7 @@ def main() -> None:
                 truth,
                 steps=options.steps,
                 candidates=options.candidates,
+                lattice_temperature=options.lattice_temperature,
                 first=k,
                 seed=options.seed,
                 random=kind == "random",

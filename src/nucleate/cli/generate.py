@@ -70,7 +70,7 @@ def generate(
     batch_size: Annotated[
         int, typer.Option(min=1, help="Crystals sampled together and written together.")
     ] = 256,
-    steps: Annotated[int, typer.Option(min=1, help="Passes of the geometry network per crystal.")] = 40,
+    steps: Annotated[int, typer.Option(min=1, help="Passes of the geometry network per candidate.")] = 20,
     candidates: Annotated[
         int,
         typer.Option(min=1, help="Geometries drawn per crystal; the one the network believes in most stays."),
@@ -78,6 +78,9 @@ def generate(
     temperature: Annotated[
         float, typer.Option(help="Of the choice of group, positions and elements; below 1 is more typical.")
     ] = 1.0,
+    lattice_temperature: Annotated[
+        float, typer.Option(min=0, help="Of the noise the lattice starts from; below 1 is more typical.")
+    ] = 0.5,
     device: Annotated[str, typer.Option(help="Where the networks run: cpu, cuda, cuda:1, mps.")] = "cpu",
     weights: Annotated[
         Path | None, typer.Option(help="Weights to use instead of those that come with nucleate.")
@@ -136,6 +139,7 @@ def generate(
             steps=steps,
             candidates=candidates,
             temperature=temperature,
+            lattice_temperature=lattice_temperature,
             out=out,
             on_progress=lambda p: progress.update(
                 bar, completed=p.fraction, note=f"{p.done:,} of {p.total:,} crystals"

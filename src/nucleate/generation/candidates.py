@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -22,6 +23,7 @@ def likeliest_geometry(
     streams: Sequence[torch.Generator],
     *,
     candidates: int = 1,
+    lattice_temperature: float = 1.0,
     source: int = 0,
     steps: int = 40,
     lattice_params: Float[Tensor, "crystals 6"] | None = None,
@@ -35,12 +37,14 @@ def likeliest_geometry(
         templates: groups, positions and elements; the geometry is not read.
         streams: one per crystal; the first candidate takes the same numbers however many follow.
         candidates: geometries drawn for each crystal.
+        lattice_temperature: scale of the lattice noise the flow starts from; below 1 the cells are more typical.
         source: data source token of all.
         steps: passes of the network for each candidate.
         lattice_params: given lattices.
         on_step: called after each pass that samples, ``candidates * steps`` times.
     """
     starts = [GeometryNoise.draw_by_crystal(templates, list(streams)) for _ in range(candidates)]
+    starts = [replace(start, normals=start.normals * lattice_temperature) for start in starts]
     # All candidates of a crystal are judged with the same noises: their errors then differ by what they are.
     noises = [GeometryNoise.draw_by_crystal(templates, list(streams)) for _ in NOISE_LEVELS]
     token = torch.full((len(templates),), source, dtype=torch.int64, device=templates.device)
