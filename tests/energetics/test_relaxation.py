@@ -127,7 +127,9 @@ def test_a_stream_is_read_only_as_far_as_there_is_room(rng: np.random.Generator)
     stream = relax_stream(source(), emt(), batch_atoms=3)
     next(stream)
     assert len(read) < 8
-    assert sorted(index for index, _ in stream) == [i for i in range(20) if i not in read[:1]] or len(read) == 20
+    assert (
+        sorted(index for index, _ in stream) == [i for i in range(20) if i not in read[:1]] or len(read) == 20
+    )
 
 
 @pytest.mark.parametrize("how", ["raise", "nan"])
@@ -263,7 +265,12 @@ def test_the_model_knows_nothing_of_origins(rng: np.random.Generator) -> None:
 
 
 def test_settings_that_cannot_be_are_refused() -> None:
-    for options in ({"fmax": 0.0}, {"fmax": float("nan")}, {"max_evaluations": 0}, {"pressure": float("inf")}):
+    for options in (
+        {"fmax": 0.0},
+        {"fmax": float("nan")},
+        {"max_evaluations": 0},
+        {"pressure": float("inf")},
+    ):
         with pytest.raises(ConfigError):
             RelaxationSettings(**options)
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import warnings
 from collections.abc import Sequence
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -56,7 +56,7 @@ class CHGNetPotential:
         for parameter in self._model.parameters():
             parameter.requires_grad_(False)
         self._device = device
-        self.identity = f"chgnet {version('chgnet')} weights {model}"
+        self.identity = f"chgnet weights {model} {_digest(self._model)}"
         self.corrections = "MP2020" if model == "0.3.0" else "none (r2SCAN)"
 
     def evaluate(self, cells: Sequence[UnitCell]) -> list[Evaluation]:
@@ -97,6 +97,15 @@ class CHGNetPotential:
         graph.atom_frac_coord = graph.atom_frac_coord.detach().requires_grad_()
         graph.lattice = graph.lattice.detach().requires_grad_()
         return graph
+
+
+def _digest(model: Any) -> str:
+    """Hash of the weights, which decide the numbers whatever version of the package reads them."""
+    state = hashlib.blake2b(digest_size=8)
+    for name, tensor in sorted(model.state_dict().items()):
+        state.update(name.encode())
+        state.update(tensor.detach().cpu().numpy().tobytes())
+    return state.hexdigest()
 
 
 def _refusal(cell: UnitCell) -> Evaluation | None:

@@ -321,3 +321,16 @@ def _found_group(crystal: Crystal, symprec: float) -> int | None:
         return int(analyse(crystal.unit_cell("primitive"), symprec=symprec).number)
     except SymmetryError:
         return None
+
+
+def displacement_rms(initial: Crystal, relaxed: Crystal) -> float:
+    """Root mean square displacement of the atoms in Å between two crystals with the same orbits.
+
+        sqrt(mean_a |d_a|^2),   d_a = (f_a' - f_a - mean_b (f_b' - f_b)) (A + A') / 2
+
+    f, A before and f', A' after: atoms correspond one to one, a common translation does not count, and the change of
+    the cell does not count either. No matching is involved.
+    """
+    change = relaxed.image_coords() - initial.image_coords()
+    change = (change - change.mean(axis=0)) @ (0.5 * (initial.lattice + relaxed.lattice))
+    return float(np.sqrt((change**2).sum(axis=1).mean()))
