@@ -232,6 +232,9 @@ def test_bad_input_is_one_sentence_and_touches_nothing(
     assert (mine / "thesis.tex").read_text() == "all my work"
     with pytest.raises(NucleateError, match="is a file"):
         run(out=mine / "thesis.tex")
+    with pytest.raises(NucleateError, match="would lie among the crystals"):
+        run(out=crystal_folder / "report")
+    assert not (crystal_folder / "report").exists()
 
 
 def test_a_report_on_other_crystals_is_not_overwritten(

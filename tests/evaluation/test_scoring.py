@@ -28,6 +28,17 @@ def stored(crystal_folder: Path, tmp_path: Path) -> CandidateStore:
     return store_candidates(crystal_folder, str(tmp_path / "candidates")).candidates
 
 
+def _cluster() -> LocalCluster:
+    """Threads of this process: the family of the tests is known here only."""
+    return LocalCluster(
+        n_workers=1,
+        threads_per_worker=2,
+        processes=False,
+        dashboard_address=None,
+        scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
+    )
+
+
 def _score(candidates: CandidateStore, tmp_path: Path, **changed: Any) -> Score:
     options: dict[str, Any] = {
         "folder": tmp_path / "work",
@@ -97,17 +108,37 @@ def test_two_processes_give_the_rows_of_one(
 ) -> None:
     alone = _score(stored, tmp_path)
     # Threads of this process: the family of the tests is known here only.
-    with LocalCluster(
-        n_workers=1,
-        threads_per_worker=2,
-        processes=False,
-        dashboard_address=None,
-        scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
-    ) as cluster, Workers(1, cluster.scheduler_address) as workers:
+    with (
+        LocalCluster(
+            n_workers=1,
+            threads_per_worker=2,
+            processes=False,
+            dashboard_address=None,
+            scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
+        ) as cluster,
+        Workers(1, cluster.scheduler_address) as workers,
+    ):
         together = _score(stored, tmp_path, folder=tmp_path / "other", workers=workers)
         assert list(workers.map(abs, range(-20, 0))) == list(range(20, 0, -1))
     assert not together.problems
     assert together.table.equals(alone.table)
+
+
+def test_an_interrupted_run_with_workers_goes_on(
+    stored: CandidateStore, tmp_path: Path, nearest_calls: list[int]
+) -> None:
+    def stop(state: Progress) -> None:
+        if state.done >= 5:
+            raise KeyboardInterrupt
+
+    with _cluster() as cluster:
+        with pytest.raises(KeyboardInterrupt), Workers(1, cluster.scheduler_address) as workers:
+            _score(stored, tmp_path, workers=workers, on_progress=stop)
+        with Workers(1, cluster.scheduler_address) as workers:
+            nearest_calls.clear()
+            whole = _score(stored, tmp_path, workers=workers)
+    assert len(nearest_calls) < 4
+    assert whole.table.num_rows == 16
 
 
 def test_the_held_out_part_is_scored_with_the_same_functions(

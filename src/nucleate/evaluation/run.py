@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from nucleate.data.sources.download import cache_folder
+from nucleate.data.sources.file_collection import FileCollection
 from nucleate.errors import NucleateError
 from nucleate.evaluation.candidate import SYMPREC
 from nucleate.evaluation.compare import Comparison, compare_reports
@@ -81,7 +82,9 @@ def evaluate(
     kept = Path(cache) if cache is not None else cache_folder() / "evaluation"
     yardstick = None if reference is None else Reference.open(reference, kept, seed=seed)
     source = source_name(crystals)
-    open_crystals(crystals, max_atoms=max_atoms)  # what is not there should leave no folder behind
+    opened = open_crystals(crystals, max_atoms=max_atoms)  # what is not there should leave no folder behind
+    if out is not None and isinstance(opened, FileCollection):
+        _refuse_inside(Path(out), Path(opened.path))
     with _folder(out, source) as work, Workers(workers, scheduler) as pool, _interruptible(out):
         tell = on_progress or (lambda progress: None)
         reading = store_candidates(
@@ -225,6 +228,14 @@ def _folder(out: str | os.PathLike[str] | None, source: str) -> Iterator[Path]:
         raise NucleateError(
             f"Another process is evaluating into {path}: wait for it, or name another folder"
         ) from error
+
+
+def _refuse_inside(out: Path, crystals: Path) -> None:
+    """The tables of a report among the crystals would be read as crystals the next time."""
+    if crystals.is_dir() and out.resolve().is_relative_to(crystals.resolve()):
+        raise NucleateError(
+            f"The report {out} would lie among the crystals of {crystals}: name a folder outside"
+        )
 
 
 def _refuse_strangers(path: Path, source: str) -> None:

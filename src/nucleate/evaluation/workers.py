@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import ExitStack
 from itertools import chain
 from types import TracebackType
 from typing import Any
@@ -26,6 +26,7 @@ class Workers:
         self.num, self.scheduler = num, scheduler
         self._stack = ExitStack()
         self._pool: ProcessPool | None = None
+        self._running: list[Generator[Any, None, None]] = []
 
     def __enter__(self) -> Workers:
         return self
@@ -33,6 +34,10 @@ class Workers:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        # What is still out is cancelled while there is a cluster to tell so.
+        for results in self._running:
+            results.close()
+        self._running.clear()
         self._stack.close()
         self._pool = None
 
@@ -62,8 +67,10 @@ class Workers:
         for first in waiting:  # a run that only repeats what is done needs no cluster
             if self._pool is None:
                 self._pool = self._stack.enter_context(process_pool(self.num, self.scheduler))
-            with closing(self._pool.completed(function, chain([first], waiting), doing=doing)) as results:
-                yield from results
+            results = self._pool.completed(function, chain([first], waiting), doing=doing)
+            self._running.append(results)
+            yield from results
+            self._running.remove(results)
 
     def map(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
         """Results of the function for each item, in the order of the items."""
