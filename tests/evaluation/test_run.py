@@ -278,7 +278,7 @@ def test_settings_are_changed_by_text() -> None:
 
 
 def test_every_family_has_a_module_that_exists_or_is_named() -> None:
-    assert list(FAMILIES) == ["validity", "symmetry", "distribution", "novelty", "stability", "csp"]
+    assert list(FAMILIES) == ["validity", "symmetry", "distribution", "novelty", "stability", "csp", "condition"]
     assert Column("x", pa.int8(), "y").unit == ""
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from nucleate.evaluation.report import Report
     from nucleate.evaluation.scoring import Progress
 
-FAMILY_NAMES = "validity, symmetry, distribution, novelty, stability, csp"
+FAMILY_NAMES = "validity, symmetry, distribution, novelty, stability, csp, condition"
 
 
 def evaluate(
@@ -110,7 +110,9 @@ def evaluate(
     output = Console(highlight=False)
     with _bars() as tell:
         if compare:
-            comparison = evaluate_two(crystals[0], crystals[1], reference, out=out, on_progress=tell, **options)
+            comparison = evaluate_two(
+                crystals[0], crystals[1], reference, out=out, on_progress=tell, **options
+            )
             reports = [comparison.first, comparison.second]
         else:
             reports = [evaluate_crystals(crystals[0], reference, out=out, on_progress=tell, **options)]

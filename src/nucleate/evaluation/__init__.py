@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from nucleate.evaluation.context import Context
     from nucleate.evaluation.family import MetricFamily
     from nucleate.evaluation.metric import Metric
+    from nucleate.evaluation.property_targets import PropertyTarget
     from nucleate.evaluation.reading import read_candidates
     from nucleate.evaluation.reference import Reference
     from nucleate.evaluation.report import Report
@@ -27,6 +28,7 @@ _LATE = {
     "Context": "context",
     "Metric": "metric",
     "MetricFamily": "family",
+    "PropertyTarget": "property_targets",
     "Reference": "reference",
     "Report": "report",
     "Settings": "settings",
@@ -43,6 +45,7 @@ __all__ = [
     "Context",
     "Metric",
     "MetricFamily",
+    "PropertyTarget",
     "Reference",
     "Report",
     "Settings",

@@ -103,6 +103,7 @@ FAMILIES: dict[str, str] = {
     "novelty": "nucleate.evaluation.novelty",
     "stability": "nucleate.evaluation.stability",
     "csp": "nucleate.evaluation.csp",
+    "condition": "nucleate.evaluation.condition",
 }
 """Module of each family, in the order in which they run. A module has a function ``family() -> MetricFamily``."""
 

@@ -155,16 +155,25 @@ def run_seconds(path: Path) -> float | None:
 
 
 def condition_asked(path: Path) -> dict[str, Any]:
-    """Each part of the condition in ``run.json`` that was given, as ``NAME_asked``."""
+    """What the condition in ``run.json`` asks, under the names that families read.
+
+    ``formula_asked``, ``chemical_system_asked`` (``Li-Fe-O``), ``elements_asked`` (the only ones that may occur),
+    ``required_elements_asked``, ``excluded_elements_asked``, ``num_atoms_asked`` (``4-12``), and any other part
+    as ``NAME_asked``.
+    """
     try:
         condition = json.loads((path / "run.json").read_text(encoding="utf-8"))["asked"]["condition"]
-        given = {name: value for name, value in condition.items() if value not in (None, [], {}, "")}
+        given = {name: value for name, value in condition.items() if value not in (None, [], {}, "", False)}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
-    return {
-        f"{name}_asked": value if isinstance(value, int | float | str) else json.dumps(value)
-        for name, value in given.items()
-    }
+    names = {"allowed": "elements", "elements": "required_elements", "excluded": "excluded_elements"}
+    return {f"{names.get(name, name)}_asked": _as_asked(value) for name, value in given.items()}
+
+
+def _as_asked(value: Any) -> Any:
+    if isinstance(value, list) and all(isinstance(item, int | str) for item in value):
+        return "-".join(map(str, value))
+    return value if isinstance(value, int | float | str) else json.dumps(value)
 
 
 @dataclass(frozen=True)

@@ -16,13 +16,15 @@ from nucleate.data.sources.download import cache_folder
 from nucleate.data.sources.file_collection import FileCollection
 from nucleate.errors import NucleateError
 from nucleate.evaluation.candidate import SYMPREC
+from nucleate.evaluation.candidate_store import CandidateStore
 from nucleate.evaluation.compare import Comparison, compare_reports
 from nucleate.evaluation.family import FAMILIES, check_names
 from nucleate.evaluation.own_formats import is_run_folder, run_seconds
+from nucleate.evaluation.property_targets import FAMILY, PropertyTarget, score_properties
 from nucleate.evaluation.reading import Crystals, open_crystals, store_candidates
 from nucleate.evaluation.reference import Reference
 from nucleate.evaluation.report import SUMMARY_FILE, Report
-from nucleate.evaluation.scoring import Progress, Score, score
+from nucleate.evaluation.scoring import Progress, score
 from nucleate.evaluation.settings import Settings
 from nucleate.evaluation.summary import FORMAT, make_report
 from nucleate.evaluation.workers import Workers
@@ -43,6 +45,7 @@ def evaluate(
     scheduler: str | None = None,
     cache: str | os.PathLike[str] | None = None,
     max_atoms: int = 1000,
+    properties: Sequence[PropertyTarget] = (),
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Report:
     """How good crystals are: one row per crystal, then averages with intervals and ceilings.
@@ -63,6 +66,7 @@ def evaluate(
         scheduler: address of a running Dask scheduler to use instead.
         cache: folder for what is kept of references; ``NUCLEATE_CACHE`` or the user's cache folder by default.
         max_atoms: larger cells are not encoded.
+        properties: properties that were asked for, with what predicts them.
         on_progress: told how far it is.
 
     Returns:
@@ -106,7 +110,34 @@ def evaluate(
             workers=pool,
             on_progress=tell,
         )
-        theirs = None if yardstick is None else _ceilings(yardstick, names, chosen, seed, kept, pool, tell)
+        held_out = None if yardstick is None else _held_out(yardstick, chosen, seed, tell)
+        theirs = None
+        if yardstick is not None and held_out is not None:
+            theirs = score(
+                held_out,
+                names,
+                folder=yardstick.cache / "scores",
+                settings=chosen,
+                seed=seed,
+                reference=yardstick,
+                cache_folder=kept,
+                workers=pool,
+                subject="held_out",
+                on_progress=tell,
+            )
+        if properties:
+            tell(Progress(FAMILY, 0, None))
+            ours.table, columns, found = score_properties(
+                properties,
+                reading.candidates,
+                ours.table,
+                held_out=held_out,
+                seed=seed,
+                resamples=chosen.resamples,
+            )
+            ours.columns += columns
+            ours.metrics[FAMILY] = found
+            names = (*names, FAMILY)
         report = make_report(
             reading,
             ours,
@@ -166,32 +197,14 @@ def _labelled(on_progress: Callable[[Progress], None], label: str) -> Callable[[
     return tell
 
 
-def _ceilings(
-    reference: Reference,
-    names: Sequence[str],
-    settings: Settings,
-    seed: int,
-    cache: Path,
-    workers: Workers,
-    tell: Callable[[Progress], None],
-) -> Score:
-    """The score of a held-out sample of the reference, whose rows are kept beside what is cached of it."""
-    sample = reference.held_out_store(
+def _held_out(
+    reference: Reference, settings: Settings, seed: int, tell: Callable[[Progress], None]
+) -> CandidateStore:
+    """A held-out sample of the reference, kept beside what is cached of it."""
+    return reference.held_out_store(
         settings.reference_sample,
         seed,
         on_progress=lambda done, total: tell(Progress("reading the reference", done, total)),
-    )
-    return score(
-        sample,
-        names,
-        folder=reference.cache / "scores",
-        settings=settings,
-        seed=seed,
-        reference=reference,
-        cache_folder=cache,
-        workers=workers,
-        subject="held_out",
-        on_progress=tell,
     )
 
 
