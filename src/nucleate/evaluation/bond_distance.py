@@ -35,7 +35,7 @@ class HistogramDistance:
 
 
 def histogram_distance(
-    crystals: Sequence[Int[np.ndarray, "entries 3"]],
+    crystals: Sequence[np.ndarray],
     classes: Int[np.ndarray, "classes"],
     histograms: Float[np.ndarray, "classes bins"],
     *,
@@ -51,7 +51,7 @@ def histogram_distance(
     vote per crystal, q_c the reference's, P and Q their cumulative sums.
 
     Args:
-        crystals: per crystal rows of (class, bin, count), as in ``BondCounts``.
+        crystals: per crystal an array (entries, 3) of (class, bin, count), as in ``BondCounts``.
         classes: of the rows of ``histograms``, ascending.
         histograms: votes of the reference.
         step: width of a bin.

@@ -31,8 +31,8 @@ ANGLE_BINS = 180
 COORDINATION_BINS = 33
 """Coordination numbers 0 to 31, and 32 for more."""
 
-MIN_VOTES = 20.0
-"""Crystals behind a histogram below which nothing is judged by it."""
+MIN_VOTES = 19.99
+"""Votes (20 crystals, up to rounding) below which nothing is judged by a histogram."""
 
 RARE = 0.01
 """Tail probability (bond lengths, small angles) or share (coordination numbers) below which something is rare."""
@@ -54,10 +54,10 @@ class BondStatistics:
     """
 
     pairs: Int[np.ndarray, "pairs"]
-    lengths: Float[np.ndarray, "pairs bins"]
-    ratios: Float[np.ndarray, "3 bins"]
-    coordination: Float[np.ndarray, "elements bins"]
-    angles: Float[np.ndarray, "elements bins"]
+    lengths: Float[np.ndarray, "pairs length_bins"]
+    ratios: Float[np.ndarray, "3 ratio_bins"]
+    coordination: Float[np.ndarray, "elements numbers"]
+    angles: Float[np.ndarray, "elements degrees"]
     num_crystals: int
     source: str
 

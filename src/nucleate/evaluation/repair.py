@@ -5,10 +5,11 @@ group it had. With A(p) the lattice, f the fractional coordinates and L = (V/N)^
 
     minimise    1/N sum_orbits m |A_0^T (f(u) - f(u_0))|^2  +  L^2 |p - p_0|^2 / 3
     subject to  |A(p)^T (f_b + n - f_a)|  >=  t(z_a, z_b)     for every pair, own images included
-                rho_min <= rho(p_0) <= rho_max                (bounds on the first lattice parameter)
+                rho_min <= rho(p_0) <= rho_max, v_min <= v(p_0) <= v_max    (bounds on the first lattice parameter)
 
 The first term is the mean squared displacement of the atoms in the cell, the second the mean squared stretch of a
 vector of length L under the strain of the cell (p are coordinates of the logarithmic strain in an orthonormal basis).
+Volumes per atom v are bounded by what the composition lets expect (``nucleate.physics.volume``), beside the density.
 Pairs that become near on the way are added and the problem is solved again (sequential least squares, SLSQP).
 """
 
@@ -26,10 +27,12 @@ from nucleate.crystal.ragged import segment_positions
 from nucleate.crystal.species import element_symbol
 from nucleate.crystal.tables import group_arrays
 from nucleate.errors import InvalidStructureError
+from nucleate.evaluation.structure_validity import MAX_VOLUME_SPREADS
 from nucleate.physics.density import MAXIMUM_DENSITY, MINIMUM_DENSITY
 from nucleate.physics.distances import minimum_distance_matrix
 from nucleate.physics.elements import NUM_ELEMENTS
 from nucleate.physics.neighbours import neighbours_within
+from nucleate.physics.volume import volume_per_atom
 from nucleate.shapes import Float, Int
 
 MARGIN = 1e-3
@@ -82,7 +85,7 @@ class _Pairs:
 class _Problem:
     """One crystal as the functions of x = (free coordinates in Å of their own scale, lattice parameters)."""
 
-    def __init__(self, crystal: Crystal, minimum_density: float, maximum_density: float) -> None:
+    def __init__(self, crystal: Crystal, volumes: tuple[float, float]) -> None:
         self.crystal = crystal
         tables, positions = group_arrays(), crystal.position_ids
         self.basis = tables["basis"][positions]
@@ -92,12 +95,7 @@ class _Problem:
         self.weights = crystal.multiplicities_primitive / crystal.num_atoms_primitive
         self.length = crystal.volume_per_atom ** (1 / 3)
         self.params = np.asarray(crystal.lattice_params, dtype=float)
-        mass = mass_density(crystal.composition, crystal.num_atoms_primitive)  # g/cm³ at 1 Å³ per atom
-
-        def to_param(density: float) -> float:
-            return math.log(mass / density) / math.sqrt(3)  # as in LatticeSubspace
-
-        self.volume_bounds = to_param(maximum_density), to_param(minimum_density)
+        self.volume_bounds = math.log(volumes[0]) / math.sqrt(3), math.log(volumes[1]) / math.sqrt(3)
         # Beyond a stretch of e^1.5 a crystal is not repaired but replaced; it also keeps the search finite.
         shape = [(p - 1.5, p + 1.5) for p in self.params[1:].tolist()]
         self.bounds = [(None, None)] * self.num_free + [self.volume_bounds, *shape]
@@ -193,6 +191,7 @@ def repair(
     *,
     minimum_density: float = MINIMUM_DENSITY,
     maximum_density: float = MAXIMUM_DENSITY,
+    volume_spreads: float = MAX_VOLUME_SPREADS,
 ) -> Repair:
     """The nearest crystal of the same group, positions and elements without atoms that are too near.
 
@@ -204,22 +203,41 @@ def repair(
         crystal: what to repair.
         minimum_density: g/cm³.
         maximum_density: g/cm³.
+        volume_spreads: standard deviations of ln(volume per atom) around that of the composition.
 
     Raises:
         InvalidStructureError: the cell is collapsed beyond searching for neighbours.
     """
-    problem = _Problem(crystal, minimum_density, maximum_density)
+    problem = _Problem(crystal, _volume_range(crystal, minimum_density, maximum_density, volume_spreads))
     start = problem.start
     low, high = problem.volume_bounds
     volume = start[problem.num_free]
     worst = _worst(problem, start)
-    if worst >= 1 and low <= volume <= high:
+    slack = 2 * MARGIN / math.sqrt(3)  # the bounds lie a margin inside those that are checked
+    if worst >= 1 and low - slack <= volume <= high + slack:
         return Repair("nothing to do", crystal)
     candidates = [x for x in (_solve(problem, x) for x in _starts(problem, start)) if x is not None]
     if not candidates:
         return Repair("impossible", crystal, reason=_why(problem, start))
     best = min(candidates, key=lambda x: float((x - start) @ problem.metric @ (x - start)))
     return _described(problem, start, best)
+
+
+def _volume_range(
+    crystal: Crystal, minimum_density: float, maximum_density: float, spreads: float
+) -> tuple[float, float]:
+    """Least and largest volume per atom (Å³) that density and composition allow, a little inside the bounds."""
+    mass = mass_density(crystal.composition, float(crystal.num_atoms_primitive))  # g/cm³ at 1 Å³ per atom
+    dense, dilute = mass / maximum_density, mass / minimum_density
+    if max(crystal.composition) <= NUM_ELEMENTS:
+        expected = volume_per_atom({element_symbol(z): n for z, n in crystal.composition.items()})
+        low = expected.mean * math.exp(-spreads * expected.log_std)
+        high = expected.mean * math.exp(spreads * expected.log_std)
+        # Where the two contradict each other (solid hydrogen) the density decides.
+        if max(low, dense) < min(high, dilute):
+            dense, dilute = max(low, dense), min(high, dilute)
+    inside = MARGIN * (dilute - dense)
+    return dense + min(inside, MARGIN * dense), dilute - min(inside, MARGIN * dilute)
 
 
 def _worst(problem: _Problem, x: np.ndarray) -> float:
@@ -253,12 +271,16 @@ def _solve(problem: _Problem, x: np.ndarray) -> np.ndarray | None:
 
     origin, metric = problem.start, problem.metric
     known: list[_Pairs] = []
+    watched = 0
     for _ in range(MAX_ROUNDS):
         try:
             known.append(problem.pairs(x, WATCHED))
         except InvalidStructureError:
             return None
         pairs = _joined(known)
+        if len(known) > 1 and len(pairs.first) == watched:
+            return None  # the same problem again would have the same answer
+        watched = len(pairs.first)
         found = minimize(
             lambda y: float((y - origin) @ metric @ (y - origin)),
             x,
@@ -315,22 +337,23 @@ def _described(problem: _Problem, start: np.ndarray, x: np.ndarray) -> Repair:
     displacement = np.linalg.norm((crystal.representatives - given.representatives) @ problem.lattice, axis=1)
     change = crystal.lattice - given.lattice
     deformation = np.eye(3) + np.linalg.solve(given.lattice, change)
-    strain = float(np.abs(np.log(np.linalg.svd(deformation, compute_uv=False))).max())
+    logs = np.log(np.linalg.svd(deformation, compute_uv=False))
+    stretch = float(logs[np.abs(logs).argmax()])
     moved = [
         f"{element_symbol(int(z))} {position.label} by {d:.3f} Å"
         for z, position, d in zip(given.atomic_numbers, given.positions, displacement)
         if d >= 5e-4
     ]
     ratio = crystal.volume_per_atom / given.volume_per_atom
-    if strain >= 5e-5:
-        moved.append(f"the cell by {strain:.2%} at most, its volume by {ratio - 1:+.2%}")
+    if abs(stretch) >= 5e-5:
+        moved.append(f"the cell by {math.expm1(stretch):+.2%} at most, its volume by {ratio - 1:+.2%}")
     weights = problem.weights
     return Repair(
         "repaired",
         crystal,
         max_displacement=float(displacement.max()),
         mean_displacement=float(np.sqrt((weights * displacement**2).sum())),
-        strain=strain,
+        strain=abs(stretch),
         volume_change=ratio - 1,
         moved=tuple(moved),
     )
@@ -339,24 +362,27 @@ def _described(problem: _Problem, start: np.ndarray, x: np.ndarray) -> Repair:
 def _why(problem: _Problem, start: np.ndarray) -> str:
     """Why no repair was found, for people."""
     crystal = problem.crystal
-    _, high = problem.volume_bounds
-    pairs = problem.pairs(start, 1.0)
-    values, slopes = problem.squared(start, pairs)
+    bounded = _starts(problem, start)[0]  # a crystal that is too dilute clashes only once it is compressed
+    pairs = problem.pairs(bounded, 1.0)
+    general = (
+        "no free coordinates and cell within the bounds of density and volume were found that part all atoms of space "
+        f"group {crystal.space_group_number} ({crystal.num_free_coords} free coordinates): too many atoms for the "
+        "room, or a subgroup is needed"
+    )
+    if not len(pairs.first):
+        return general
+    values, slopes = problem.squared(bounded, pairs)
     worst = int(values.argmin())
     a, b = (element_symbol(int(crystal.atomic_numbers[o[worst]])) for o in (pairs.first, pairs.second))
     labels = [crystal.positions[o[worst]].label for o in (pairs.first, pairs.second)]
     distance = math.sqrt(values[worst] + 1) * pairs.least[worst]
     text = f"{a} {labels[0]} and {b} {labels[1]} are {distance:.3f} Å apart and need {pairs.least[worst]:.3f} Å; "
     fixed = not np.abs(slopes[worst, : problem.num_free]).max(initial=0.0) > 1e-9
-    needed = start[problem.num_free] - math.sqrt(3) / 2 * math.log(values[worst] + 1)
-    if fixed and needed > high:
+    needed = bounded[problem.num_free] - math.sqrt(3) / 2 * math.log(values[worst] + 1)
+    if fixed and needed > problem.volume_bounds[1]:
         density = crystal.density * crystal.volume_per_atom / math.exp(math.sqrt(3) * needed)
         return (
-            f"{text}symmetry fixes both, and a cell large enough would have {density:.3g} g/cm³, out of bounds: "
-            "these positions cannot hold these elements"
+            f"{text}symmetry fixes both, and a cell large enough would have {density:.3g} g/cm³, too dilute for "
+            "this composition: these positions cannot hold these elements"
         )
-    return (
-        f"{text}no free coordinates and cell within the density bounds were found that part all atoms of space group "
-        f"{crystal.space_group_number} ({crystal.num_free_coords} free coordinates): too many atoms for the room, or "
-        "a subgroup is needed"
-    )
+    return text + general

@@ -15,7 +15,7 @@ from nucleate.evaluation.settings import Settings
 from nucleate.evaluation.symmetry import symmetry_row
 from nucleate.evaluation.validity_checks import CHECKS, HISTOGRAM_COLUMNS, check_candidate, judged_bonds
 
-REPAIRABLE = ("structurally_valid", "pair_distances_ok", "density_ok")
+REPAIRABLE = ("structurally_valid", "pair_distances_ok", "density_ok", "volume_ok")
 """Failed checks that a repair can mend."""
 
 
@@ -97,7 +97,7 @@ class Verdict:
             f"V {_number(row['volume_spreads'], '+.1f')}σ",
             f"cell {row['shortest_vector']:.2f} Å, {row['elongation']:.1f}:1",
             f"charge {row['charge_class']}"
-            + (f" {row['oxidation_states']}" if row["oxidation_states"] else ""),
+            + (f" {row['oxidation_states']}" if row["charge_class"].endswith("valence") else ""),
             f"SMACT {'yes' if row['compositionally_valid'] else 'no'} ({row['smact_reason']})",
             f"CN {row['coordination_mean']:.1f}"
             + (f", {row['num_isolated']} isolated" if row["num_isolated"] else ""),
