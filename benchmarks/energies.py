@@ -21,8 +21,8 @@ import torch
 
 from nucleate.crystal import encode
 from nucleate.data.bundled import BundledCrystal, load_bundled
+from nucleate.energetics.batched_relaxation import relax
 from nucleate.energetics.chgnet_potential import CHGNetPotential
-from nucleate.energetics.relax import relax
 from nucleate.energetics.relaxation import RelaxationSettings
 
 

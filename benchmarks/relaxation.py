@@ -24,8 +24,8 @@ import pyarrow.parquet as pq
 import torch
 
 from nucleate.crystal import Crystal, UnitCell, encode
+from nucleate.energetics.batched_relaxation import relax
 from nucleate.energetics.chgnet_potential import CHGNetPotential
-from nucleate.energetics.relax import relax
 from nucleate.energetics.relaxation import RelaxationSettings
 from nucleate.energetics.symmetric_coordinates import SymmetricCoordinates
 from nucleate.errors import NucleateError

@@ -29,9 +29,9 @@ from ase.spacegroup import crystal as build_crystal
 from pymatgen.core import Structure
 
 from nucleate.crystal import Crystal
+from nucleate.energetics.batched_relaxation import relax
 from nucleate.energetics.chgnet_potential import UNTRAINED, CHGNetPotential
 from nucleate.energetics.records import crystal_to_json
-from nucleate.energetics.relax import relax
 from nucleate.energetics.relaxation import RelaxationSettings
 from nucleate.errors import NucleateError
 from nucleate.physics.elements import element_values

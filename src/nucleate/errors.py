@@ -61,3 +61,11 @@ class TrainingError(NucleateError):
 
 class ConditionError(NucleateError):
     """What is asked of a crystal is contradictory or impossible; the message says why."""
+
+
+class PotentialError(NucleateError):
+    """A potential is not installed, does not exist, or answers another question than was asked."""
+
+
+class CacheError(NucleateError):
+    """The folder of a cache cannot be used."""

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from nucleate.energetics.cache import CacheError, ResultCache
+from nucleate.energetics.cache import ResultCache
+from nucleate.errors import CacheError
 
 
 def test_values_come_back_to_the_last_bit(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ from potentials import Counting, Faulty, bundled, chgnet, emt, rattled
 
 from nucleate.crystal import UnitCell
 from nucleate.energetics.named_potentials import load_potential
-from nucleate.energetics.potential import GPA, Evaluation, Potential, PotentialError, evaluate_each
+from nucleate.energetics.potential import GPA, Evaluation, Potential, evaluate_each
+from nucleate.errors import PotentialError
 
 
 def cells_of(*names: str) -> list[UnitCell]:

@@ -16,10 +16,10 @@ from potentials import Counting, Faulty, bundled, chgnet, emt, lennard_jones, ra
 
 from nucleate.crystal import Crystal, UnitCell, encode
 from nucleate.energetics.ase_potential import ASEPotential
+from nucleate.energetics.batched_relaxation import relax, relax_stream
 from nucleate.energetics.cache import ResultCache
 from nucleate.energetics.potential import Evaluation
 from nucleate.energetics.records import crystal_digest, relaxation_from_json, relaxation_to_json
-from nucleate.energetics.relax import relax, relax_stream
 from nucleate.energetics.relaxation import RelaxationPath, RelaxationSettings
 from nucleate.energetics.stiffness import model_hessian
 from nucleate.energetics.symmetric_coordinates import SymmetricCoordinates

@@ -1,1 +1,39 @@
 """Energies of crystals from interatomic potentials: calculators, relaxation inside the symmetry, hulls, cache."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+_HOMES = {
+    "CHGNetPotential": "chgnet_potential",
+    "ComputedEntries": "reference_energies",
+    "ElementReferences": "element_references",
+    "ASEPotential": "ase_potential",
+    "Evaluation": "potential",
+    "FixedEntries": "hull",
+    "HullPlace": "hull",
+    "JoinedEntries": "reference_energies",
+    "Potential": "potential",
+    "ReferenceEntry": "hull",
+    "ReferenceHull": "hull",
+    "Relaxation": "relaxation",
+    "RelaxationSettings": "relaxation",
+    "ResultCache": "cache",
+    "evaluate_each": "potential",
+    "load_potential": "named_potentials",
+    "relax": "batched_relaxation",
+    "relax_stream": "batched_relaxation",
+    "single_points": "reference_energies",
+}
+
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    """Loads torch, scipy and the rest only when something of it is used."""
+    if name in _HOMES:
+        value = getattr(import_module(f"nucleate.energetics.{_HOMES[name]}"), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

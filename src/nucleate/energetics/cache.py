@@ -10,11 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from nucleate.errors import NucleateError
-
-
-class CacheError(NucleateError):
-    """The folder of a cache cannot be used."""
+from nucleate.errors import CacheError
 
 
 class ResultCache:

@@ -14,7 +14,8 @@ import torch
 
 from nucleate.crystal.convert import unit_cell_to_pymatgen
 from nucleate.crystal.unit_cell import UnitCell
-from nucleate.energetics.potential import Evaluation, PotentialError
+from nucleate.energetics.potential import Evaluation
+from nucleate.errors import PotentialError
 
 MAX_ATOMIC_NUMBER = 94
 UNTRAINED = {84: "Po", 85: "At", 86: "Rn", 87: "Fr", 88: "Ra"}

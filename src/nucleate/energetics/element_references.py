@@ -11,11 +11,11 @@ from typing import Any
 
 from nucleate.crystal.crystal import Crystal
 from nucleate.crystal.species import ATOMIC_NUMBER_OF, element_symbol
+from nucleate.energetics.batched_relaxation import relax
 from nucleate.energetics.cache import ResultCache
 from nucleate.energetics.hull import ReferenceEntry, System
 from nucleate.energetics.potential import Potential
 from nucleate.energetics.records import crystal_from_json
-from nucleate.energetics.relax import relax
 from nucleate.energetics.relaxation import RelaxationSettings
 
 VOLUME_RANGE = (0.5, 2.0)

@@ -12,7 +12,8 @@ from typing import Any
 
 from nucleate.energetics.ase_potential import ASEPotential
 from nucleate.energetics.chgnet_potential import CHGNetPotential
-from nucleate.energetics.potential import Potential, PotentialError
+from nucleate.energetics.potential import Potential
+from nucleate.errors import PotentialError
 
 
 def load_potential(name: str = "chgnet", *, device: str = "cpu") -> Potential:

@@ -9,15 +9,11 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from nucleate.crystal.unit_cell import UnitCell
-from nucleate.errors import NucleateError
+from nucleate.errors import PotentialError
 from nucleate.shapes import Float
 
 GPA = 1.0 / 160.21766208
 """One GPa in eV/Å^3."""
-
-
-class PotentialError(NucleateError):
-    """A potential is not installed, does not know an element, or gave something that is no energy."""
 
 
 @dataclass(frozen=True, eq=False)

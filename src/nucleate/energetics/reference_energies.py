@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import asdict
 
 from nucleate.crystal.crystal import Crystal
+from nucleate.energetics.batched_relaxation import relax
 from nucleate.energetics.cache import ResultCache
 from nucleate.energetics.element_references import ElementReferences
 from nucleate.energetics.hull import EntrySource, FixedEntries, ReferenceEntry, ReferenceHull, System
 from nucleate.energetics.potential import Potential, evaluate_each
 from nucleate.energetics.records import content_key
-from nucleate.energetics.relax import relax
 from nucleate.energetics.relaxation import RelaxationSettings
 
 Records = Callable[[System], Sequence[tuple[str, Crystal]]]
@@ -73,7 +72,8 @@ class ComputedEntries:
         self._settings = settings or RelaxationSettings()
         self._cache = cache
         self._window = window
-        self._unrelaxed: dict[System, list[tuple[str, Crystal, float]]] = {}
+        self._unrelaxed: dict[System, list[ReferenceEntry]] = {}
+        self._unrelaxed_hulls: dict[System, ReferenceHull] = {}
         self._entries: dict[System, list[ReferenceEntry]] = {}
         self.problems: dict[str, str] = {}
 
@@ -90,59 +90,46 @@ class ComputedEntries:
         return self._entries[system]
 
     def _compute(self, system: System) -> list[ReferenceEntry]:
-        near, entries = [], []
-        if self._window > 0:
-            hull = ReferenceHull(
-                JoinedEntries(
-                    self._elements,
-                    FixedEntries(
-                        entry
-                        for part in self._systems
-                        if part <= system
-                        for entry in self._entries.get(part) or self._raw_entries(part)
-                    ),
-                )
-            )
-        for name, crystal, energy in self._single_points(system):
-            above = (
-                hull.place(crystal.composition, energy).energy_above_hull
-                if self._window > 0
-                else self._window
-            )
-            if above is not None and above >= self._window:
-                entries.append(ReferenceEntry(name, tuple(crystal.composition.items()), energy))
-            else:
-                near.append((name, crystal))
+        unrelaxed = self._single_points(system)
+        near = {entry.id for entry in unrelaxed if self._is_near(system, entry)}
+        records = [(name, crystal) for name, crystal in self._records(system) if name in near]
         results = relax(
-            [crystal for _, crystal in near], self._potential, settings=self._settings, cache=self._cache
+            [crystal for _, crystal in records], self._potential, settings=self._settings, cache=self._cache
         )
-        for (name, crystal), result in zip(near, results):
+        entries = [entry for entry in unrelaxed if entry.id not in near]
+        for (name, crystal), result in zip(records, results):
             if result.converged:
-                entries.append(
-                    ReferenceEntry(name, tuple(crystal.composition.items()), result.energy_per_atom)
-                )
+                entries.append(_entry(name, crystal, result.energy_per_atom))
             else:
                 self.problems[name] = result.reason
         return entries
 
-    def _raw_entries(self, system: System) -> list[ReferenceEntry]:
-        return [
-            ReferenceEntry(name, tuple(crystal.composition.items()), energy)
-            for name, crystal, energy in self._single_points(system)
-        ]
+    def _is_near(self, system: System, entry: ReferenceEntry) -> bool:
+        """Whether a record may be part of the hull, by the unrelaxed energies of its system."""
+        if self._window <= 0:
+            return False
+        if system not in self._unrelaxed_hulls:
+            parts = [part for part in self._systems if part <= system]
+            points = FixedEntries(point for part in parts for point in self._single_points(part))
+            self._unrelaxed_hulls = {system: ReferenceHull(JoinedEntries(self._elements, points))}
+        place = self._unrelaxed_hulls[system].place(dict(entry.composition), entry.energy_per_atom)
+        return place.energy_above_hull is None or place.energy_above_hull < self._window
 
-    def _single_points(self, system: System) -> list[tuple[str, Crystal, float]]:
+    def _single_points(self, system: System) -> list[ReferenceEntry]:
         if system not in self._unrelaxed:
             records = list(self._records(system))
             energies = single_points([crystal for _, crystal in records], self._potential, cache=self._cache)
-            kept = []
+            self._unrelaxed[system] = []
             for (name, crystal), (energy, problem) in zip(records, energies):
                 if energy is None:
                     self.problems[name] = problem
                 else:
-                    kept.append((name, crystal, energy))
-            self._unrelaxed[system] = kept
+                    self._unrelaxed[system].append(_entry(name, crystal, energy))
         return self._unrelaxed[system]
+
+
+def _entry(name: str, crystal: Crystal, energy_per_atom: float) -> ReferenceEntry:
+    return ReferenceEntry(name, tuple(crystal.composition.items()), energy_per_atom)
 
 
 def single_points(
@@ -163,9 +150,3 @@ def single_points(
         if cache is not None:
             cache.put(keys[index], {"energy_per_atom": energy, "problem": evaluation.problem})
     return [found[index] for index in range(len(crystals))]
-
-
-def settings_digest(settings: RelaxationSettings, window: float) -> str:
-    """Settings of reference energies in words, for protocols."""
-    values = asdict(settings)
-    return f"fmax {values['fmax']:g} eV/Å, relaxed within {window:g} eV/atom of the unrelaxed hull"

@@ -234,7 +234,7 @@ class RelaxationPath:
         return True
 
     def _size(self, point: Float[np.ndarray, "x"], step: Float[np.ndarray, "x"]) -> float:
-        moved, strain = self._coordinates.displacements(self._best, step)
+        moved, strain = self._coordinates.displacements(self._coordinates.crystal(point), step)
         longest = float(np.linalg.norm(moved, axis=1).max())
         return max(longest / LONGEST_MOVE, float(np.abs(np.linalg.eigvalsh(strain)).max()) / LARGEST_STRAIN)
 

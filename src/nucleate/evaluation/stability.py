@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from nucleate.evaluation.statistics import mean_metric, proportion
 
 if TYPE_CHECKING:
     from nucleate.crystal import Crystal
+    from nucleate.energetics.cache import ResultCache
     from nucleate.energetics.hull import HullPlace, ReferenceHull, System
     from nucleate.energetics.potential import Potential
     from nucleate.energetics.relaxation import Relaxation, RelaxationSettings
@@ -61,7 +63,7 @@ _CODE = tuple(
         "stiffness",
         "quasi_newton",
         "relaxation",
-        "relax",
+        "batched_relaxation",
         "hull",
         "element_references",
         "reference_energies",
@@ -188,6 +190,7 @@ class Laboratory:
         )
         self._name = context.settings.potential
         self._reference = context.reference
+        self._kept: dict[Path, ResultCache] = {}
         self._folder = context.cache if context.reference is None else context.reference.cache
 
     @cached_property
@@ -230,22 +233,26 @@ class Laboratory:
 
     def relax(self, crystals: Sequence[Crystal], context: Context) -> list[Relaxation]:
         """Relaxations, kept in the folder of the run."""
+        from nucleate.energetics.batched_relaxation import relax  # noqa: PLC0415
         from nucleate.energetics.cache import ResultCache  # noqa: PLC0415
-        from nucleate.energetics.relax import relax  # noqa: PLC0415
 
-        cache = ResultCache(context.cache / "relaxations")
-        return relax(crystals, self.potential, settings=self.settings, cache=cache)
+        if context.cache not in self._kept:
+            self._kept[context.cache] = ResultCache(context.cache / "relaxations")
+        return relax(crystals, self.potential, settings=self.settings, cache=self._kept[context.cache])
 
     @property
     def protocol(self) -> str:
         """What energies and hull are, for protocols."""
+        from nucleate.energetics.reference_energies import WINDOW  # noqa: PLC0415
+
         reference = self._reference
         entries = "no reference: elements only" if reference is None else f"{len(reference.train):,} records"
         where = "" if reference is None else f" of {reference.store.location} not held out"
         return (
             f"relaxed inside its symmetry with {self.potential.identity} (corrections: {self.potential.corrections}) "
             f"to {self.settings.fmax:g} eV/Å in at most {self.settings.max_evaluations} evaluations; hull of the same "
-            f"potential on {entries}{where} and element references"
+            f"potential on {entries}{where} (relaxed within {WINDOW:g} eV/atom of the hull of unrelaxed energies) and "
+            "element references"
         )
 
 
@@ -300,12 +307,12 @@ def stability_metrics(table: pa.Table, context: Context) -> list[Metric]:
         [math.nan if v is None else v for v in table.column("energy_above_hull").to_pylist()], dtype=float
     )
     unknown = status == UNKNOWN
-    relaxed = [None if u else s == KNOWN for u, s in zip(unknown, status)]
     metrics = [
         proportion(
             "relaxation_converged",
-            relaxed,
-            protocol=f"{protocol}; crystals that could not be read count against the set",
+            table.column("relaxed").to_pylist(),
+            protocol=f"{protocol}; crystals that could not be read or encoded count against the set, those with an "
+            "element the potential has no reference for are left out",
             column="relaxed",
         ),
         proportion(
