@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
@@ -16,6 +18,8 @@ from nucleate.models.orbit_transformer import (
 SMALL = OrbitTransformerConfig(
     scalars=16, vectors=8, hidden=16, layers=3, heads=2, num_basis=8, num_sources=2
 )
+
+BRANCHED = replace(SMALL, reciprocal=6, reciprocal_radius=1.6, coarse=8, tensors=4)
 
 # every crystal family, all centrings, polar, chiral and rhombohedral groups among them
 GROUPS = [
