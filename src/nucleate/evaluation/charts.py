@@ -71,6 +71,8 @@ class Chart:
 
 def charts_of(report: Report) -> list[Chart]:
     """The drawings of everything that was measured; a family that did not run has none."""
+    from nucleate.evaluation.csp_charts import match_charts  # noqa: PLC0415  it is built on this module
+
     found: list[Chart] = []
     for family, keys in report.families.items():
         found += _shares(family, [report.metrics[key] for key in keys])
@@ -86,6 +88,8 @@ def charts_of(report: Report) -> list[Chart]:
         )
     if "stability" in report.families:
         found += _hull(report)
+    if "csp" in report.families:
+        found += match_charts(report.table)
     found += _efficiency(report)
     return found
 
