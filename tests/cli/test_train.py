@@ -19,6 +19,7 @@ validate_every: 2
 log_every: 1
 precision: 32-true
 accelerator: cpu
+compile: off
 geometry_scalars: 16
 geometry_vectors: 4
 geometry_hidden: 16

@@ -58,6 +58,9 @@ def small_config() -> Callable[..., TrainingConfig]:
             "warmup_steps": 2,
             "precision": "32-true",
             "accelerator": "cpu",
+            "compile": "off",
+            "sample_crystals": 6,
+            "sample_steps": 2,
             "geometry": SMALL_GEOMETRY,
             "template": SMALL_TEMPLATE,
         }

@@ -14,9 +14,13 @@ import yaml
 from nucleate.errors import ConfigError
 from nucleate.models.orbit_transformer import OrbitTransformerConfig
 from nucleate.models.template_transformer import TemplateTransformerConfig
+from nucleate.processes.choice import ProcessKind, checked_solver, default_solver
+from nucleate.processes.schedule import ScheduleName
+from nucleate.processes.solver import SolverName
 
 Part = Literal["geometry", "template", "both"]
 Precision = Literal["bf16-mixed", "32-true"]
+Compile = Literal["auto", "on", "off"]
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,11 @@ class TrainingConfig:
         gradient_clip: largest norm of the gradient.
         ema_decay: of the exponential moving average of the weights, reached gradually.
         precision: bfloat16 autocast (geometry keeps float32), or float32 throughout.
+        compile: the layers with torch.compile; auto does so where a compiler is installed.
+        process: noise of lattices and coordinates: flow matching or diffusion.
+        schedule: noise level at each time, in training and sampling; learned spreads times by the loss.
+        solver: what crystals are sampled with; by default ddim for flow and multistep for diffusion.
+        time_power: times are drawn as u^p, u uniform: above 1 there are more of the small ones, where most is learned.
         curriculum: simple crystals first and noise levels growing.
         curriculum_share: share of the budget over which they grow.
         source_dropout: how often the source token of a crystal is hidden while training geometry.
@@ -49,6 +58,15 @@ class TrainingConfig:
         lattice_weight: of the lattice loss beside the coordinate loss.
         distance_weight: of the penalty on atoms nearer than real ones; 0 leaves it out.
         volume_weight: of the penalty on volumes far from those of the composition; 0 leaves it out.
+        density_weight: of the penalty on densities no solid has; 0 leaves it out.
+        energy_weight: of the penalty on energies per atom of a potential; 0 leaves it out.
+        energy: that potential: ``repulsion`` (Born-Mayer) or ``module:function`` of your own.
+        element_share: share of crystals whose elements are hidden while training geometry; 0 hides none.
+        element_weight: of the loss of hidden elements.
+        properties: names of numeric properties of the store to be read off the geometry network.
+        property_weight: of their loss.
+        sample_crystals: crystals sampled at each validation, on validation templates; 0 samples none.
+        sample_steps: passes of the network for that.
         validate_every: steps between validations; weights are written at each.
         val_crystals: most crystals in the validation set.
         log_every: steps between rows of metrics.csv.
@@ -77,6 +95,11 @@ class TrainingConfig:
     gradient_clip: float = 1.0
     ema_decay: float = 0.999
     precision: Precision = "bf16-mixed"
+    compile: Compile = "auto"
+    process: ProcessKind = "flow"
+    schedule: ScheduleName = "linear"
+    solver: SolverName | None = None
+    time_power: float = 1.7
     curriculum: bool = False
     curriculum_share: float = 0.3
     source_dropout: float = 0.1
@@ -84,6 +107,15 @@ class TrainingConfig:
     lattice_weight: float = 0.3
     distance_weight: float = 0.0
     volume_weight: float = 0.0
+    density_weight: float = 0.0
+    energy_weight: float = 0.0
+    energy: str = "repulsion"
+    element_share: float = 0.0
+    element_weight: float = 0.1
+    properties: tuple[str, ...] = ()
+    property_weight: float = 0.1
+    sample_crystals: int = 32
+    sample_steps: int = 20
     validate_every: int = 500
     val_crystals: int = 512
     log_every: int = 50
@@ -106,6 +138,12 @@ class TrainingConfig:
         for name in _SHARES:
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} must be between 0 and 1, got {getattr(self, name)}")
+        checked_solver(self.sampling_solver, self.process)
+
+    @property
+    def sampling_solver(self) -> str:
+        """The solver asked for, or the process's own."""
+        return self.solver or default_solver(self.process)
 
     def parts(self) -> tuple[str, ...]:
         """The networks to train, in order."""
@@ -125,7 +163,7 @@ class TrainingConfig:
             if is_dataclass(value):
                 flat |= {f"{f.name}_{g.name}": getattr(value, g.name) for g in fields(value)}
             else:
-                flat[f.name] = value
+                flat[f.name] = list(value) if isinstance(value, tuple) else value
         return flat
 
     @classmethod
@@ -166,10 +204,23 @@ _POSITIVE = (
     "validate_every",
     "val_crystals",
     "log_every",
+    "time_power",
+    "sample_steps",
     "devices",
     "nodes",
 )
-_NOT_NEGATIVE = ("warmup_steps", "weight_decay", "lattice_weight", "distance_weight", "volume_weight")
+_NOT_NEGATIVE = (
+    "warmup_steps",
+    "weight_decay",
+    "lattice_weight",
+    "distance_weight",
+    "volume_weight",
+    "density_weight",
+    "energy_weight",
+    "element_weight",
+    "property_weight",
+    "sample_crystals",
+)
 _SHARES = (
     "template_share",
     "final_learning_rate",
@@ -177,6 +228,7 @@ _SHARES = (
     "curriculum_share",
     "source_dropout",
     "same_time",
+    "element_share",
 )
 
 
@@ -221,10 +273,19 @@ def _flat_types() -> dict[str, tuple[str | None, str, Any]]:
 
 def _typed(key: str, value: Any, kind: Any, where: str) -> Any:
     choices = get_args(kind)
+    literals = [c for c in choices if get_origin(c) is Literal]
+    if literals and value is None:  # Literal[...] | None
+        return None
+    if literals:
+        kind, choices = literals[0], get_args(literals[0])
     if get_origin(kind) is Literal:
         if value not in choices:
             raise ConfigError(f"{key} in {where} is one of {', '.join(map(str, choices))}, got {value!r}")
         return value
+    if get_origin(kind) is tuple:
+        if not isinstance(value, (list, tuple)) or not all(isinstance(item, str) for item in value):
+            raise ConfigError(f"{key} in {where} must be a list of names, got {value!r}")
+        return tuple(value)
     allowed = choices if isinstance(kind, UnionType) else (kind,)
     if value is None and type(None) in allowed:
         return None

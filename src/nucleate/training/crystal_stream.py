@@ -13,6 +13,7 @@ from torch import Tensor
 from nucleate.crystal.batch import CrystalBatch
 from nucleate.crystal.lattice_torch import MAX_LATTICE_PARAMS, free_lattice_params
 from nucleate.data.arrays import arrays_from_table
+from nucleate.data.property_values import PROPERTY_PREFIX, as_numbers
 from nucleate.data.schema import CRYSTAL_COLUMNS, ROW_GROUP_SIZE
 from nucleate.data.store import Store
 from nucleate.errors import TrainingError
@@ -61,22 +62,32 @@ class Cursor:
 
 @dataclass(frozen=True, eq=False)
 class SourcedCrystals:
-    """Crystals with the data source token and the row in the store of each."""
+    """Crystals with the data source token and the row in the store of each.
+
+    Attributes:
+        crystals: the crystals.
+        source: data source token.
+        rows: row in the store.
+        labels: properties that were asked for, NaN where the store has none.
+    """
 
     crystals: CrystalBatch
     source: Int[Tensor, "crystals"]
     rows: Int[Tensor, "crystals"]
+    labels: Float[Tensor, "crystals properties"] | None = None
 
     def __len__(self) -> int:
         return len(self.source)
 
     def take(self, index: Int[Tensor, "chosen"]) -> SourcedCrystals:
         """The chosen crystals."""
-        return SourcedCrystals(self.crystals[index], self.source[index], self.rows[index])
+        labels = None if self.labels is None else self.labels[index]
+        return SourcedCrystals(self.crystals[index], self.source[index], self.rows[index], labels)
 
     def to(self, device: torch.device | str) -> SourcedCrystals:
         """The crystals on another device; rows stay where they are."""
-        return replace(self, crystals=self.crystals.to(device), source=self.source.to(device))
+        labels = None if self.labels is None else self.labels.to(device)
+        return replace(self, crystals=self.crystals.to(device), source=self.source.to(device), labels=labels)
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,11 +113,12 @@ def source_names(store: Store) -> tuple[str, ...]:
     return tuple(sorted(name for name in names if name))
 
 
-def load_crystals(store: Store, tokens: Mapping[str, int]) -> SourcedCrystals:
+def load_crystals(store: Store, tokens: Mapping[str, int], properties: Sequence[str] = ()) -> SourcedCrystals:
     """All crystals of a store or selection, in order, in float32; a source without token gets 0."""
-    parts, sources = [], []
+    parts, sources, labels = [], [], []
+    columns = [PROPERTY_PREFIX + name for name in properties]
     rows, done = store.rows, 0
-    for table in store.iter_batches([*CRYSTAL_COLUMNS, _SOURCE_COLUMN], 65_536):
+    for table in store.iter_batches([*CRYSTAL_COLUMNS, _SOURCE_COLUMN, *columns], 65_536):
         arrays = arrays_from_table(table, rows[done : done + table.num_rows], {})
         done += table.num_rows
         counts = np.diff(arrays.lattice_offsets)
@@ -123,10 +135,16 @@ def load_crystals(store: Store, tokens: Mapping[str, int]) -> SourcedCrystals:
                 dtype=torch.float32,
             )
         )
+        values = [as_numbers(table.column(name)) for name in columns]
+        labels.append(
+            torch.tensor(np.array(values).T.reshape(table.num_rows, len(columns)), dtype=torch.float32)
+        )
         sources += [tokens.get(name, 0) for name in table.column(_SOURCE_COLUMN).to_pylist()]
     if not parts:
         raise TrainingError(f"{store.location} has no crystals to train on")
-    return SourcedCrystals(CrystalBatch.cat(parts), torch.tensor(sources), torch.as_tensor(rows.copy()))
+    return SourcedCrystals(
+        CrystalBatch.cat(parts), torch.tensor(sources), torch.as_tensor(rows.copy()), torch.cat(labels)
+    )
 
 
 def fitting(pool: SourcedCrystals, limits: SizeLimits) -> SourcedCrystals:
@@ -212,11 +230,12 @@ class CrystalStream:
         rank: int = 0,
         num_ranks: int = 1,
         window: int = WINDOW,
+        properties: Sequence[str] = (),
         ceiling: Callable[[], float] = lambda: 1.0,
     ) -> None:
         self.store, self.tokens, self.limits = store, dict(tokens), limits
         self.seed, self.rank, self.num_ranks, self.window = seed, rank, num_ranks, window
-        self.ceiling = ceiling
+        self.ceiling, self.properties = ceiling, tuple(properties)
         self.start = Cursor()
         self._loaded: tuple[tuple[int, int], SourcedCrystals] | None = None
 
@@ -241,7 +260,7 @@ class CrystalStream:
                 mine = np.array_split(order, self.num_windows)[window]
                 rows = (mine[:, None] + np.arange(size)).ravel()
                 store = store.select(rows[rows < len(store)])
-            pool = fitting(load_crystals(store, self.tokens), self.limits)
+            pool = fitting(load_crystals(store, self.tokens, self.properties), self.limits)
             if not len(pool):
                 raise TrainingError(
                     f"No crystal of {store.location} has at most {self.limits.orbits_each} orbits and "

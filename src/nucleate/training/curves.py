@@ -1,17 +1,22 @@
-"""Loss curves of a training run as a PNG."""
+"""Curves of a training run as a PNG: losses, and figures of samples."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
-_COLOURS = {"train": "#94a3b8", "val": "#2b6cb0"}
+_COLOURS = {"train": "#94a3b8", "val": "#2b6cb0", "sample": "#2b6cb0"}
 
 
-def draw_losses(rows: Sequence[dict[str, str]], path: Path) -> bool:
+def draw_curves(rows: Sequence[dict[str, str]], path: Path, *, splits: Sequence[str]) -> bool:
     """Whether the curves were drawn: not where matplotlib is missing or there is nothing to draw.
 
-    One panel per quantity of each part, training pale and validation dark, against optimiser steps.
+    One panel per quantity of each part, against optimiser steps, training pale and the others dark.
+
+    Args:
+        rows: of ``metrics.csv``.
+        path: PNG to be written.
+        splits: which of train, val and sample.
     """
     # A bare accelerator machine has no matplotlib; training goes on without the picture there.
     try:
@@ -21,6 +26,8 @@ def draw_losses(rows: Sequence[dict[str, str]], path: Path) -> bool:
         return False
     curves: dict[tuple[str, str], dict[str, list[tuple[int, float]]]] = {}
     for row in rows:
+        if row["split"] not in splits:
+            continue
         panel = curves.setdefault((row["part"], row["quantity"]), {})
         panel.setdefault(row["split"], []).append((int(row["step"]), float(row["value"])))
     curves = {

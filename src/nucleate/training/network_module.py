@@ -17,12 +17,17 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from nucleate.errors import TrainingError
+from nucleate.training.compiling import compile_layers, compiles
 from nucleate.training.config import TrainingConfig
 from nucleate.training.crystal_stream import Cursor, SourcedCrystals, TrainingBatch
+from nucleate.training.losses import Losses
 from nucleate.training.tasks import Task
 
 MOST_NON_FINITE = 50
 """Batches with NaN or infinite losses or gradients after which training gives up."""
+
+TaskMaker = Callable[[nn.ModuleDict], Task]
+"""What is learned beside the network -> the task that uses it."""
 
 NonFiniteReport = Callable[[int, list[int], str], None]
 """(step, rows of the crystals in the store, what is not finite) is told to this."""
@@ -49,7 +54,7 @@ def cosine_with_warmup(step: int, fraction: float, *, warmup_steps: int, final: 
 
 
 class NetworkModule(pl.LightningModule):
-    """Trains one network on one task.
+    """Trains one network on one task; ``beside`` holds what is learned with it (heads), ``tables`` what is counted.
 
     Every random number of a step follows from (seed, part, rank, number of the batch), so a resumed run goes
     on exactly as if it had not stopped.
@@ -58,17 +63,27 @@ class NetworkModule(pl.LightningModule):
     def __init__(
         self,
         network: nn.Module,
-        task: Task,
+        make_task: TaskMaker,
         config: TrainingConfig,
         *,
         part: str,
+        beside: nn.ModuleDict | None = None,
+        tables: nn.ModuleDict | None = None,
+        sample_content: SourcedCrystals | None = None,
         report_non_finite: NonFiniteReport = lambda *_: None,
     ) -> None:
         super().__init__()
         self.network = network
         self.average = AveragedModel(network, multi_avg_fn=_moving_average(config.ema_decay))
         self.average.requires_grad_(False)
-        self.task, self.config, self.part = task, config, part
+        self.beside = beside if beside is not None else nn.ModuleDict()
+        self.tables = tables if tables is not None else nn.ModuleDict()
+        self.average_beside = AveragedModel(self.beside, multi_avg_fn=_moving_average(config.ema_decay))
+        self.average_beside.requires_grad_(False)
+        self.sample_content = sample_content
+        self.sample_figures: dict[str, float] = {}
+        self.task, self.validation_task = make_task(self.beside), make_task(self.averages_beside)
+        self.config, self.part = config, part
         self.budget = Budget(config.minutes_of(part), config.max_steps)
         self.report_non_finite = report_non_finite
         self.cursor = Cursor()
@@ -83,6 +98,13 @@ class NetworkModule(pl.LightningModule):
         self._example: Any = None
         self._content: SourcedCrystals | None = None
         self._fraction = 0.0
+
+    @property
+    def averages_beside(self) -> nn.ModuleDict:
+        """Moving averages of what is learned beside the network."""
+        found = self.average_beside.module
+        assert isinstance(found, nn.ModuleDict)
+        return found
 
     # ---- time ----------------------------------------------------------------------------------------------
 
@@ -120,11 +142,16 @@ class NetworkModule(pl.LightningModule):
         """AdamW; the learning rate is set before each batch."""
         c = self.config
         return torch.optim.AdamW(
-            self.network.parameters(), lr=c.learning_rate, weight_decay=c.weight_decay, betas=(0.9, 0.98)
+            self._parameters_to_train(), lr=c.learning_rate, weight_decay=c.weight_decay, betas=(0.9, 0.98)
         )
 
+    def _parameters_to_train(self) -> list[nn.Parameter]:
+        return [p for part in (self.network, self.beside) for p in part.parameters() if p.requires_grad]
+
     def on_fit_start(self) -> None:
-        """Start the clock."""
+        """Compile the layers where that is asked for, and start the clock."""
+        if self.part == "geometry" and compiles(self.config.compile, self.device.type):
+            compile_layers(self.network)
         self._began = time.monotonic()
 
     def on_train_batch_start(self, batch: TrainingBatch, batch_idx: int) -> None:
@@ -146,20 +173,34 @@ class NetworkModule(pl.LightningModule):
             losses = self.task.losses(self.network, self._example)
             if not torch.isfinite(losses["loss"]):
                 losses = self._without_non_finite()
+        self._learn(losses)
         self.train_losses = {name: value.detach() for name, value in losses.items()}
         self.batches_done += 1
         self.cursor = batch.after
         return losses["loss"]
 
+    def _learn(self, losses: Losses) -> None:
+        """Give the task's tables what all ranks have seen."""
+        tables = {name: losses.tables.get(name, zeros) for name, zeros in self.task.empty_tables().items()}
+        if not tables:
+            return
+        if self.trainer.world_size > 1:
+            reduce = self.trainer.strategy.reduce
+            tables = {
+                name: (reduce(sums, reduce_op="sum"), reduce(counts, reduce_op="sum"))
+                for name, (sums, counts) in tables.items()
+            }
+        self.task.learn(tables)
+
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Drop a gradient that is not finite, naming the crystals it comes from."""
-        gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
+        gradients = [p.grad for p in self._parameters_to_train() if p.grad is not None]
         if not gradients or torch.isfinite(torch.stack([g.sum() for g in gradients]).sum()):
             return
         assert self._content is not None
         bad = [i for i in range(len(self._example)) if not self._has_finite_gradient(i)]
         self._report(self._content.rows[bad or slice(None)].tolist(), "gradient")
-        for parameter in self.network.parameters():
+        for parameter in self._parameters_to_train():
             parameter.grad = None
 
     def optimizer_step(
@@ -168,6 +209,8 @@ class NetworkModule(pl.LightningModule):
         """One step of the optimiser, then of the averaged weights."""
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
         self.average.update_parameters(self.network)
+        if len(self.beside):
+            self.average_beside.update_parameters(self.beside)
 
     def on_train_batch_end(self, outputs: Any, batch: TrainingBatch, batch_idx: int) -> None:
         """Stop when the budget is spent."""
@@ -179,7 +222,7 @@ class NetworkModule(pl.LightningModule):
         """Add up the losses of the averaged network, on the same noise every time."""
         seed = int(np.random.SeedSequence([self.config.seed, 7, batch_idx]).generate_state(1)[0])
         network = self.average.module if self.average.n_averaged else self.network
-        for name, value in self.task.validation(network, batch, seed).items():
+        for name, value in self.validation_task.validation(network, batch, seed).items():
             self._sums[name] = self._sums.get(name, 0.0) + float(value) * len(batch)
         self._sums["crystals"] = self._sums.get("crystals", 0.0) + len(batch)
 
@@ -196,6 +239,11 @@ class NetworkModule(pl.LightningModule):
         total = dict(zip(names, sums.tolist()))
         count = total.pop("crystals", 0.0)
         self.validation_losses = {name: value / count for name, value in total.items()} if count else {}
+        if self.sample_content is not None and self.global_rank == 0:
+            network = self.average.module if self.average.n_averaged else self.network
+            content = self.sample_content.to(self.device)
+            steps = self.config.sample_steps
+            self.sample_figures = self.validation_task.sample(network, content, self.config.seed, steps)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add where in the data and in the budget the run is."""
@@ -216,7 +264,7 @@ class NetworkModule(pl.LightningModule):
 
     # ---- NaN -----------------------------------------------------------------------------------------------
 
-    def _without_non_finite(self) -> dict[str, Tensor]:
+    def _without_non_finite(self) -> Losses:
         """Losses of the crystals whose own loss is finite; the others are reported."""
         assert self._content is not None
         with torch.no_grad():
@@ -238,11 +286,11 @@ class NetworkModule(pl.LightningModule):
             if torch.isfinite(losses["loss"]):
                 return losses
         # nothing to learn from; a zero loss keeps the ranks of a distributed run in step
-        zero = sum(p.sum() for p in self.network.parameters()) * 0.0
-        return {"loss": torch.as_tensor(zero)}
+        zero = sum(p.sum() for p in self._parameters_to_train()) * 0.0
+        return Losses({"loss": torch.as_tensor(zero)})
 
     def _has_finite_gradient(self, index: int) -> bool:
-        parameters = [p for p in self.network.parameters() if p.requires_grad]
+        parameters = self._parameters_to_train()
         with torch.enable_grad(), _seeded(0, self.device):
             loss = self.task.losses(self.network, self._example.take(torch.tensor([index])))["loss"]
             gradients = torch.autograd.grad(loss, parameters, allow_unused=True)

@@ -15,7 +15,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from nucleate.training.curves import draw_losses
+from nucleate.training.curves import draw_curves
 from nucleate.training.network_module import NetworkModule
 from nucleate.training.run_folder import RunFolder
 
@@ -124,6 +124,7 @@ class RunRecorder(Callback):
         """Write the validation losses and the weights they belong to."""
         module = _module(pl_module)
         self._write("val", module, trainer, module.validation_losses)
+        self._write("sample", module, trainer, module.sample_figures)
         self._weights(trainer, module)
         self._since, self._crystals = time.monotonic(), 0
 
@@ -138,7 +139,9 @@ class RunRecorder(Callback):
     def _weights(self, trainer: pl.Trainer, module: NetworkModule) -> None:
         if trainer.is_global_zero:
             self.write_weights(module)
-            draw_losses(self.folder.read_metrics(), self.folder.path / "loss.png")
+            rows = self.folder.read_metrics()
+            draw_curves(rows, self.folder.path / "loss.png", splits=("train", "val"))
+            draw_curves(rows, self.folder.path / "samples.png", splits=("sample",))
 
     def _log(self, trainer: pl.Trainer, module: NetworkModule) -> None:
         now = time.monotonic()

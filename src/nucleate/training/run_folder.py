@@ -19,7 +19,7 @@ _BUDGET_KEYS = {"minutes", "max_steps", "devices", "nodes", "accelerator"}
 class RunFolder:
     """Paths and small files of one run; a run that was stopped goes on in the same folder.
 
-    ``config.yaml``, ``run.json`` (data and what is finished), ``metrics.csv``, ``loss.png``,
+    ``config.yaml``, ``run.json`` (data and what is finished), ``metrics.csv``, ``loss.png``, ``samples.png``,
     ``non_finite.csv``, ``weights.safetensors``, ``checkpoints/`` and ``tensorboard/``.
     """
 

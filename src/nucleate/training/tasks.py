@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol, runtime_checkable
 
@@ -12,6 +13,7 @@ from torch import Tensor
 from nucleate.models.template_transformer import TemplateBatch, TemplateTransformer
 from nucleate.shapes import Int
 from nucleate.training.crystal_stream import SourcedCrystals
+from nucleate.training.losses import Losses
 from nucleate.training.template_task import (
     Condition,
     Template,
@@ -30,11 +32,20 @@ class Task(Protocol):
     def prepare(self, content: SourcedCrystals, seed: int, *, noise_level: float) -> Any:
         """An example: what the network sees and what it should have said."""
 
-    def losses(self, network: Any, example: Any) -> dict[str, Tensor]:
+    def losses(self, network: Any, example: Any) -> Losses:
         """Mean losses over the example; ``loss`` is what training lowers."""
 
-    def validation(self, network: Any, content: SourcedCrystals, seed: int) -> dict[str, Tensor]:
+    def validation(self, network: Any, content: SourcedCrystals, seed: int) -> Mapping[str, Tensor]:
         """Mean losses on stored crystals, the same for the same seed."""
+
+    def empty_tables(self) -> Mapping[str, tuple[Tensor, Tensor]]:
+        """(sums, counts) of zeros for each table the task keeps up; nothing if it keeps none."""
+
+    def learn(self, tables: Mapping[str, tuple[Tensor, Tensor]]) -> None:
+        """Take in what the losses of a step, of all ranks, told the tables of the task."""
+
+    def sample(self, network: Any, content: SourcedCrystals, seed: int, steps: int) -> dict[str, float]:
+        """Figures of samples made like stored crystals; nothing where the task makes none."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,10 +73,23 @@ class TemplateTask:
         """Templates with conditions drawn from the seed; discrete choices know no noise level."""
         return _example(content, seed, None)
 
-    def losses(self, network: TemplateTransformer, example: TemplateExample) -> dict[str, Tensor]:
+    def losses(self, network: TemplateTransformer, example: TemplateExample) -> Losses:
         """Nats per crystal: ``loss`` and its parts."""
         loss = template_loss(network, example.targets)
-        return {"loss": loss.total, **{f.name: getattr(loss, f.name) for f in fields(loss)}}
+        return Losses({"loss": loss.total, **{f.name: getattr(loss, f.name) for f in fields(loss)}})
+
+    def empty_tables(self) -> Mapping[str, tuple[Tensor, Tensor]]:
+        """Nothing: the task has no tables."""
+        return {}
+
+    def learn(self, tables: Mapping[str, tuple[Tensor, Tensor]]) -> None:
+        """Nothing."""
+
+    def sample(
+        self, network: TemplateTransformer, content: SourcedCrystals, seed: int, steps: int
+    ) -> dict[str, float]:
+        """Nothing: templates are sampled with a search, which belongs to generation."""
+        return {}
 
     def validation(
         self, network: TemplateTransformer, content: SourcedCrystals, seed: int

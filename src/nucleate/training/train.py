@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
 import platform
@@ -9,12 +10,12 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-import numpy as np
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
@@ -25,22 +26,25 @@ from nucleate.errors import ConfigError
 from nucleate.models.checkpoint import Checkpoint, History, load_checkpoint, save_checkpoint
 from nucleate.models.orbit_transformer import OrbitTransformer, OrbitTransformerConfig
 from nucleate.models.template_transformer import TemplateTransformer, TemplateTransformerConfig
-from nucleate.processes.geometry_flow import GeometryFlow
 from nucleate.training.config import TrainingConfig
 from nucleate.training.crystal_stream import (
     CrystalStream,
     SizeLimits,
     SourcedCrystals,
-    fitting,
-    in_batches,
-    load_crystals,
     source_names,
 )
 from nucleate.training.geometry_task import GeometryTask
 from nucleate.training.network_module import NetworkModule
+from nucleate.training.part_setup import (
+    make_geometry_task,
+    make_template_task,
+    process_choice,
+    property_head,
+    sample_content,
+    validation_batches,
+)
 from nucleate.training.recorder import RunRecorder, TrainingProgress
 from nucleate.training.run_folder import RunFolder
-from nucleate.training.tasks import Task, TemplateTask
 
 
 @dataclass(frozen=True)
@@ -143,32 +147,35 @@ class _PartRun:
             config.geometry.radius,
         )
         training = store.split("train")
-        self.stream = CrystalStream(training, tokens=tokens, limits=self.limits, seed=config.seed)
+        properties = config.properties if part == "geometry" else ()
+        self.stream = CrystalStream(
+            training, tokens=tokens, limits=self.limits, seed=config.seed, properties=properties
+        )
         first = self.stream.load_window(0, 0)
         self.num_left_out = len(training) - len(first) if self.stream.num_windows == 1 else 0
-        self.val_batches = _validation_batches(store, tokens, self.limits, config)
+        self.val_batches = validation_batches(store, tokens, self.limits, config, properties)
         torch.manual_seed(config.seed)
         network: nn.Module | None = getattr(start, part)
-        task: Task
-        self.flow: GeometryFlow | None = None
+        beside, tables, make = nn.ModuleDict(), nn.ModuleDict(), make_template_task
         if part == "geometry":
             network = network or OrbitTransformer(config.geometry)
-            if start.lattice_mean is not None and start.lattice_std is not None:
-                self.flow = GeometryFlow(start.lattice_mean, start.lattice_std)
-            else:
-                self.flow = GeometryFlow.fit(first.crystals)
-            task = GeometryTask(
-                self.flow,
-                source_dropout=config.source_dropout,
-                same_time=config.same_time,
-                lattice_weight=config.lattice_weight,
-                distance_weight=config.distance_weight,
-                volume_weight=config.volume_weight,
-            )
+            choice = process_choice(config, start, first.crystals)
+            tables["loss"], tables["lattice_error"] = choice.loss_table, choice.lattice_error
+            if properties:
+                beside["head"] = property_head(config, start, store, first)
+            make = partial(make_geometry_task, config, choice)
         else:
             network = network or TemplateTransformer(config.template)
-            task = TemplateTask()
-        self.module = NetworkModule(network, task, config, part=part, report_non_finite=self._report)
+        self.module = NetworkModule(
+            network,
+            make,
+            config,
+            part=part,
+            beside=beside,
+            tables=tables,
+            sample_content=sample_content(self.val_batches, config) if part == "geometry" else None,
+            report_non_finite=self._report,
+        )
         self.trainer: pl.Trainer | None = None
 
     def fit(self, on_progress: Callable[[TrainingProgress], None] | None) -> Checkpoint:
@@ -265,8 +272,13 @@ class _PartRun:
             attribution=tuple(sorted(attribution)),
         )
         changes: dict[str, Any] = {self.part: module.averaged_network(), "history": history}
-        if self.flow is not None:
-            changes |= {"lattice_mean": self.flow.lattice_mean, "lattice_std": self.flow.lattice_std}
+        if isinstance(module.task, GeometryTask):
+            choice = module.task.choice
+            lattice = choice.process.lattice
+            changes |= {"lattice_mean": lattice.mean, "lattice_std": lattice.std}
+            changes |= {"process": choice.settings(), "process_tables": choice.tables()}
+        if "head" in module.beside:
+            changes["properties"] = copy.deepcopy(module.averages_beside["head"]).cpu().eval()
         return made.replace(**changes)
 
 
@@ -328,19 +340,6 @@ def _vocabulary(store: Store, config: TrainingConfig, start: Checkpoint) -> tupl
             stacklevel=3,
         )
     return tuple(names[:room])
-
-
-def _validation_batches(
-    store: Store, tokens: dict[str, int], limits: SizeLimits, config: TrainingConfig
-) -> list[SourcedCrystals]:
-    if not store.manifest.split_counts.get("val"):
-        return []
-    val = store.split("val")
-    if len(val) > config.val_crystals:
-        chosen = np.random.default_rng(config.seed).permutation(len(val))[: config.val_crystals]
-        val = val.select(chosen)
-    pool = fitting(load_crystals(val, tokens), limits)
-    return in_batches(pool, limits) if len(pool) else []
 
 
 @contextmanager

@@ -1,0 +1,37 @@
+"""Compiling the layers of a network where a compiler is at hand."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from importlib.util import find_spec
+
+from torch import nn
+
+
+def has_compiler(device_type: str) -> bool:
+    """Whether torch.compile can build kernels: Triton for a GPU, a C++ compiler and Python's headers for a CPU."""
+    if device_type == "cuda":
+        return find_spec("triton") is not None
+    if device_type != "cpu" or sys.platform == "win32":
+        return False
+    compilers = (os.environ.get("CXX"), "g++", "clang++", "c++")
+    return any(name and shutil.which(name) for name in compilers)
+
+
+def compiles(choice: str, device_type: str) -> bool:
+    """What ``compile: auto | on | off`` of a configuration means on a device."""
+    return choice == "on" or (choice == "auto" and has_compiler(device_type))
+
+
+def compile_layers(network: nn.Module) -> None:
+    """Compile each of ``network.layers`` in place, for batches of any size.
+
+    A layer is called with the same kind of ragged batch every time; everything around it (neighbour search, group
+    action) stays eager. State dictionaries and copies of the network are those of the plain one.
+    """
+    layers = network.layers
+    assert isinstance(layers, nn.ModuleList)
+    for layer in layers:
+        layer.compile(dynamic=True)

@@ -1,0 +1,121 @@
+"""What a network is trained with: its task, noise, property head, validation and sample crystals."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+
+from nucleate.crystal.batch import CrystalBatch
+from nucleate.data.store import Store
+from nucleate.errors import ConfigError
+from nucleate.models.checkpoint import Checkpoint
+from nucleate.models.property_head import PropertyHead, PropertyHeadConfig
+from nucleate.processes.choice import ProcessChoice
+from nucleate.training.config import TrainingConfig
+from nucleate.training.crystal_stream import (
+    SizeLimits,
+    SourcedCrystals,
+    fitting,
+    in_batches,
+    load_crystals,
+)
+from nucleate.training.geometry_task import GeometryTask, PenaltyWeights
+from nucleate.training.tasks import Task, TemplateTask
+
+
+def make_template_task(beside: nn.ModuleDict) -> Task:
+    """The template task, which learns nothing beside its network."""
+    return TemplateTask()
+
+
+def make_geometry_task(config: TrainingConfig, choice: ProcessChoice, beside: nn.ModuleDict) -> Task:
+    """The geometry task with the head that is learned beside the network (or its average)."""
+    return GeometryTask(
+        choice,
+        source_dropout=config.source_dropout,
+        same_time=config.same_time,
+        time_power=config.time_power,
+        lattice_weight=config.lattice_weight,
+        penalties=PenaltyWeights(
+            config.distance_weight,
+            config.volume_weight,
+            config.density_weight,
+            config.energy_weight,
+            config.energy,
+        ),
+        element_share=config.element_share,
+        element_weight=config.element_weight,
+        head=beside["head"] if "head" in beside else None,  # type: ignore[arg-type]  # noqa: SIM401  a ModuleDict has no get
+        property_weight=config.property_weight,
+    )
+
+
+def process_choice(config: TrainingConfig, start: Checkpoint, crystals: CrystalBatch) -> ProcessChoice:
+    """The noise of the initial weights if there are any, else one as wide as the training crystals."""
+    solver = config.sampling_solver
+    if start.geometry is None or start.lattice_mean is None or start.lattice_std is None:
+        return ProcessChoice.fit(crystals, kind=config.process, schedule=config.schedule, solver=solver)
+    if start.process["kind"] != config.process:
+        raise ConfigError(
+            f"The initial weights were trained with process: {start.process['kind']}, asked is {config.process}: set "
+            "process in the configuration, or train without --init"
+        )
+    settings = {"kind": config.process, "schedule": config.schedule, "solver": solver}
+    return ProcessChoice.from_state(
+        settings, start.process_tables, lattice_mean=start.lattice_mean, lattice_std=start.lattice_std
+    )
+
+
+def property_head(
+    config: TrainingConfig, start: Checkpoint, store: Store, first: SourcedCrystals
+) -> PropertyHead:
+    """The head of the initial weights if it reads the same properties, else a new one with the data's statistics."""
+    if start.properties is not None and start.properties.config.names == config.properties:
+        return start.properties
+    known = store.manifest.properties
+    numeric = [name for name, column in known.items() if column.kind in ("flag", "integer", "number")]
+    for name in config.properties:
+        if name not in numeric:
+            raise ConfigError(
+                f"The store has no numeric property {name!r}; it has {', '.join(sorted(numeric)) or 'none'}"
+            )
+    assert first.labels is not None
+    means, stds = [], []
+    for name, values in zip(config.properties, first.labels.double().T):
+        values = values[torch.isfinite(values)]
+        if len(values) < 2:
+            raise ConfigError(
+                f"The property {name!r} has {len(values)} values in the split train; leave it out"
+            )
+        means.append(float(values.mean()))
+        stds.append(max(float(values.std()), 1e-6))
+    units = tuple(known[name].unit or "" for name in config.properties)
+    return PropertyHead(
+        PropertyHeadConfig(config.geometry.scalars, config.properties, units, tuple(means), tuple(stds))
+    )
+
+
+def sample_content(batches: list[SourcedCrystals], config: TrainingConfig) -> SourcedCrystals | None:
+    """The validation crystals whose templates are sampled while training."""
+    if not batches or not config.sample_crystals:
+        return None
+    return batches[0].take(torch.arange(min(len(batches[0]), config.sample_crystals)))
+
+
+def validation_batches(
+    store: Store,
+    tokens: dict[str, int],
+    limits: SizeLimits,
+    config: TrainingConfig,
+    properties: tuple[str, ...],
+) -> list[SourcedCrystals]:
+    """Validation crystals that fit, a seeded choice of them where there are many, in batches."""
+    if not store.manifest.split_counts.get("val"):
+        return []
+    val = store.split("val")
+    if len(val) > config.val_crystals:
+        chosen = np.random.default_rng(config.seed).permutation(len(val))[: config.val_crystals]
+        val = val.select(chosen)
+    pool = fitting(load_crystals(val, tokens, properties), limits)
+    return in_batches(pool, limits) if len(pool) else []
