@@ -16,7 +16,13 @@ from nucleate.evaluation.compare import Comparison, compare_reports
 from nucleate.evaluation.metric import Metric
 from nucleate.evaluation.report import Report
 from nucleate.evaluation.run import evaluate_two
-from nucleate.evaluation.statistics import holm, interval_of_difference, proportion, wilson_interval
+from nucleate.evaluation.statistics import (
+    holm,
+    interval_of_difference,
+    mean_metric,
+    proportion,
+    wilson_interval,
+)
 
 
 def _report(metrics: list[Metric], **columns: Any) -> Report:
@@ -63,21 +69,23 @@ def test_lower_is_better_where_the_metric_says_so(rng: np.random.Generator) -> N
 def test_answers_to_the_same_questions_are_compared_pair_by_pair(rng: np.random.Generator) -> None:
     hard = rng.normal(0, 5, 60)
     a, b = hard + rng.normal(0.3, 0.3, 60), hard + rng.normal(0, 0.3, 60)
-    questions = [f"t{i}" for i in range(60)]
     order = rng.permutation(60)
 
-    def metric(values: np.ndarray, pair_column: str) -> Metric:
-        return Metric("error", float(values.mean()), 60, None, "p", column="e", pair_column=pair_column)
+    def metric(values: np.ndarray, answers: dict[Any, float] | None) -> Metric:
+        return mean_metric("error", values, protocol="p", column="e", answers=answers)
 
-    first = _report([metric(a, "target")], e=a, target=questions)
-    second = _report([metric(b, "target")], e=b[order], target=[questions[i] for i in order])
+    first = _report([metric(a, {f"t{i}": a[i] for i in range(60)})], e=a)
+    second = _report([metric(b, {f"t{i}": b[i] for i in order})], e=b[order])
     paired = compare_reports(first, second).metrics["error"].difference
     assert paired is not None
     assert paired.paired
     assert paired.p_value is not None
     assert paired.p_value < 0.01
+    fewer = metric(b, {f"t{i}": b[i] for i in range(40)})
+    some = compare_reports(first, _report([fewer], e=b)).metrics["error"]
+    assert some.note == "on the 40 questions both answer"
     alone = (
-        compare_reports(_report([metric(a, "")], e=a), _report([metric(b, "")], e=b))
+        compare_reports(_report([metric(a, None)], e=a), _report([metric(b, None)], e=b))
         .metrics["error"]
         .difference
     )

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from nucleate.data.folder import LocalFolder
 from nucleate.evaluation.metric import Metric, finite, interval
@@ -113,7 +112,7 @@ def compare_reports(first: Report, second: Report, *, seed: int = 0, resamples: 
     """Every metric that both reports have, compared.
 
     A metric that is the mean (or another statistic) of one column is tested by permutation: of pairs where both
-    sets answer the same questions (``Metric.pair_column``), of independent samples otherwise. So is a share of
+    sets answer the same questions (``Metric.answers``), of independent samples otherwise. So is a share of
     flags, which is known from its two numbers. For others the
     interval of the difference follows from the two intervals, and there is no test.
 
@@ -148,13 +147,14 @@ def _compared(name: str, a: Report, b: Report, seed: int, resamples: int) -> Com
         return ComparedMetric(name, first, second, None, note="one of the sets has no value")
     if first.protocol != second.protocol:
         return ComparedMetric(name, first, second, None, note="the protocols differ: not comparable")
+    pairs = _pairs(first.answers, second.answers)
+    if pairs is not None:
+        found = paired_difference(*pairs, seed=seed, resamples=resamples)
+        left_out = max(len(first.answers or ()), len(second.answers or ())) - len(pairs[0])
+        note = f"on the {len(pairs[0]):,} questions both answer" if left_out else ""
+        return ComparedMetric(name, first, second, found, note=note)
     column = first.column
     if column and column in a.table.column_names and column in b.table.column_names:
-        pairs = _pairs(a.table, b.table, column, first.pair_column)
-        if pairs is not None and first.statistic is None:
-            return ComparedMetric(
-                name, first, second, paired_difference(*pairs, seed=seed, resamples=resamples)
-            )
         ours, theirs = (numbers(t.column(column).to_pylist()) for t in (a.table, b.table))
         if len(ours) and len(theirs):
             found = difference(ours, theirs, statistic=first.statistic, seed=seed, resamples=resamples)
@@ -176,22 +176,13 @@ def _compared(name: str, a: Report, b: Report, seed: int, resamples: int) -> Com
     return ComparedMetric(name, first, second, found, note="no test: it is not a statistic of one column")
 
 
-def _pairs(a: pa.Table, b: pa.Table, column: str, pair_column: str) -> tuple[np.ndarray, np.ndarray] | None:
-    """Mean value per question in both sets, for the questions both answer; None where there are fewer than two."""
-    if not pair_column or pair_column not in a.column_names or pair_column not in b.column_names:
+def _pairs(
+    ours: Mapping[Hashable, float] | None, theirs: Mapping[Hashable, float] | None
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Answers of both sets to the questions both answer, in one order; None where there are fewer than two."""
+    if ours is None or theirs is None:
         return None
-    ours, theirs = (
-        _by_question(t.column(pair_column).to_pylist(), t.column(column).to_pylist()) for t in (a, b)
-    )
-    both = sorted(set(ours) & set(theirs), key=str)
+    both = [key for key in ours if key in theirs and not (np.isnan(ours[key]) or np.isnan(theirs[key]))]
     if len(both) < 2:
         return None
-    return np.array([ours[key] for key in both]), np.array([theirs[key] for key in both])
-
-
-def _by_question(keys: Sequence[Any], values: Sequence[Any]) -> dict[Any, float]:
-    gathered: dict[Any, list[float]] = {}
-    for key, value in zip(keys, values):
-        if key is not None and value is not None and value == value:
-            gathered.setdefault(key, []).append(float(value))
-    return {key: sum(found) / len(found) for key, found in gathered.items()}
+    return np.array([ours[key] for key in both], float), np.array([theirs[key] for key in both], float)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,8 +31,8 @@ class Metric:
             function of one column.
         statistic: that function of the column's values (n,); None for the mean. Comparing two sets needs it
             for the permutation test.
-        pair_column: column whose equal values in two sets make a pair (the test structure both answer); empty
-            where the samples of two sets are independent.
+        answers: value by question, where each value answers one (a test structure): two sets are then compared
+            pair by pair on the questions both answer. None where the samples of two sets are independent.
         successes: how many of the ``n`` are true, for a share of flags; None for anything else.
     """
 
@@ -49,7 +49,7 @@ class Metric:
     note: str = ""
     column: str = ""
     statistic: Callable[[np.ndarray], float] | None = field(default=None, compare=False, repr=False)
-    pair_column: str = ""
+    answers: Mapping[Hashable, float] | None = field(default=None, compare=False, repr=False)
     successes: int | None = None
 
     def __post_init__(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -125,6 +125,7 @@ def proportion(
     better: str = "higher",
     note: str = "",
     column: str = "",
+    answers: Mapping[Hashable, float] | None = None,
 ) -> Metric:
     """The share of True with Wilson's interval; None (not measured) is left out of both counts.
 
@@ -135,6 +136,7 @@ def proportion(
         better: ``higher``, ``lower`` or empty.
         note: what the reader must know; a warning of few crystals is added.
         column: column of the table that holds the flags, for comparing two sets.
+        answers: the flags by question, where each answers one, for comparing two sets pair by pair.
     """
     known = [bool(flag) for flag in np.asarray(flags, dtype=object).reshape(-1) if flag is not None]
     n, successes = len(known), sum(known)
@@ -148,6 +150,7 @@ def proportion(
         better=better,
         note="; ".join(filter(None, [note, small_sample_note(n)])),
         column=column,
+        answers=answers,
         successes=successes,
     )
 
@@ -164,6 +167,7 @@ def mean_metric(
     note: str = "",
     column: str = "",
     statistic: Statistic = np.mean,
+    answers: Mapping[Hashable, float] | None = None,
 ) -> Metric:
     """The mean (or another statistic) of a column with its bootstrap interval; NaN and None are left out.
 
@@ -178,6 +182,7 @@ def mean_metric(
         note: what the reader must know; a warning of few crystals is added.
         column: column of the table that holds the values, for comparing two sets.
         statistic: called as ``statistic(samples, axis=-1)``.
+        answers: the values by question, where each answers one, for comparing two sets pair by pair.
     """
     sample = numbers(values)
     return Metric(
@@ -190,6 +195,7 @@ def mean_metric(
         better=better,
         note="; ".join(filter(None, [note, small_sample_note(len(sample))])),
         column=column,
+        answers=answers,
         statistic=None if statistic is np.mean else (lambda v: float(statistic(v, axis=-1))),
     )
 
