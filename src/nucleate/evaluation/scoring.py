@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -100,11 +100,16 @@ def _reference(location: str, cache_folder: str, seed: int) -> Reference:
 _family = cache(load_family)
 
 
+@lru_cache(maxsize=2)
+def _part(location: str, part: Part, start: int) -> CandidateStore:
+    """A part that stays decoded while its chunks are scored one after the other."""
+    return CandidateStore(location, [part], start=start)
+
+
 def score_chunk(task: Task, chunk: Chunk) -> int:
     """Number of candidates of a chunk, whose rows are then on disk."""
     family = _family(task.family)
-    store = CandidateStore(task.location, [chunk.part], start=chunk.start)
-    candidates = store.slice(chunk.first, chunk.count)
+    candidates = _part(task.location, chunk.part, chunk.start).slice(chunk.first, chunk.count)
     rows = family.rows(candidates, task.context())
     table = rows_table(family, rows, len(candidates))
     with LocalFolder(Path(task.folder)).writing(chunk.file) as path:
