@@ -72,8 +72,8 @@ def reciprocal_stars(
     """All stars with ``0 < |G| < 2 pi radius (V / N)^(-1/3)``, differentiable in coordinates and lattice.
 
     There are about ``4/3 pi radius^3`` vectors G per atom, whatever the density, shape or choice of cell: in a
-    supercell as many more, but F vanishes at all that are new. A radius of 2.3 holds four stars of every lattice
-    with one atom per cell (fcc, the poorest: (111), (200), (220), (311)).
+    supercell as many more, but F vanishes at all that are new. A radius of 2.3 holds at least four stars of the cubic
+    lattices with one atom per cell, where stars are largest and fewest (bcc reaches (220), its fourth, at 2.245).
 
     Time and memory: stars x images for the phases, plus vectors G x operations of integer work to tell the stars.
     """
@@ -86,8 +86,8 @@ def reciprocal_stars(
         torch.linalg.inv(batch.lattices()) * (batch.volume_per_atom ** (1 / 3) / radius)[:, None, None]
     )
     # conventional indices: h.(to_primitive f) = (to_primitive^T h).f
-    h = (miller[:, None, :] @ tables["to_primitive"][number][crystal])[:, 0]
-    vectors = (reciprocal[crystal] @ h[:, :, None])[:, :, 0]
+    h = _row_products(miller, tables["to_primitive"][number], crystal)
+    vectors = _row_products(h, reciprocal.mT, crystal)
     length = torch.linalg.vector_norm(vectors, dim=1)
     weights = members * envelope(length) / (4 / 3 * torch.pi * radius**3) ** 0.5
 
@@ -99,15 +99,15 @@ def reciprocal_stars(
     pair = first_pair[seen_star] + atoms.orbit[atom] - batch.orbit_start[crystal][seen_star]
     indices = h[seen_star]
     phase = 2 * torch.pi * (indices * atoms.frac_coords[atom]).sum(dim=1)
-    # products of small matrices as sums over columns: a batched product costs more than it computes
-    turned = sum(indices[:, i, None] * atoms.rotations[:, i][atom] for i in range(3))
+    turned = _row_products(indices, atoms.rotations, atom)
     wave = torch.stack([phase.cos(), phase.sin()], dim=1)
     phases = torch.cat([wave, (wave[:, :, None] * turned[:, None, :]).reshape(-1, 6)], dim=1)
     sums = phases.new_zeros(len(star), 8).index_add_(0, pair, phases)
     means = sums / batch.multiplicities[orbit][:, None]
     # rows are vectors in reciprocal coordinates: to Cartesian, then onto the tangent space
-    to_tangent = tangent[orbit] @ reciprocal[batch.orbit_to_crystal[orbit]]
-    moved = means[:, 2:].reshape(-1, 2, 3) @ to_tangent.mT
+    to_tangent = (tangent @ reciprocal[batch.orbit_to_crystal]).mT
+    vector_cosine = _row_products(means[:, 2:5], to_tangent, orbit)
+    vector_sine = _row_products(means[:, 5:], to_tangent, orbit)
     return Stars(
         crystal=crystal,
         vectors=vectors,
@@ -117,8 +117,8 @@ def reciprocal_stars(
         orbit=orbit,
         cosine=means[:, 0],
         sine=means[:, 1],
-        vector_cosine=moved[:, 0],
-        vector_sine=moved[:, 1],
+        vector_cosine=vector_cosine,
+        vector_sine=vector_sine,
         share=batch.multiplicities.to(batch.dtype) / num_atoms[batch.orbit_to_crystal],
         num_crystals=len(batch),
     )
@@ -206,7 +206,6 @@ class ReciprocalStress(nn.Module):
         learned = self.filter(stars.basis).to(power.dtype) * stars.weights[:, None]
         phi, psi = learned.chunk(2, dim=1)
         along, uniform = (power * phi).sum(dim=1), (power * psi).sum(dim=1)
-        # a large sum of small terms: outer products as six numbers would save nothing here
         outer = stars.vectors[:, :, None] * stars.vectors[:, None, :] * along[:, None, None]
         outer = outer + torch.eye(3, dtype=outer.dtype, device=outer.device) * uniform[:, None, None]
         total = outer.new_zeros(stars.num_crystals, 3, 3).index_add_(0, stars.crystal, outer)
@@ -220,6 +219,17 @@ def _ragged(counts: Int[Tensor, "rows"]) -> tuple[Int[Tensor, "items"], Int[Tens
     """(row, place within the row) of every item of rows of the given lengths."""
     row = torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts)
     return row, torch.arange(len(row), device=counts.device) - (counts.cumsum(0) - counts)[row]
+
+
+def _row_products(
+    rows: Float[Tensor, "n 3"], matrices: Float[Tensor, "m 3 k"], index: Int[Tensor, "n"]
+) -> Float[Tensor, "n k"]:
+    """``rows[i] @ matrices[index[i]]`` as a sum over three columns, in which no copy of a matrix is made."""
+    return (
+        rows[:, 0, None] * matrices[:, 0][index]
+        + rows[:, 1, None] * matrices[:, 1][index]
+        + rows[:, 2, None] * matrices[:, 2][index]
+    )
 
 
 @cache
@@ -255,7 +265,7 @@ def _representatives(
     offset = torch.cat([reach[:, :2], torch.zeros_like(reach[:, :1])], dim=1)
     miller = (within - offset[crystal]).to(batch.dtype)
     columns = torch.linalg.inv(lattices) / limit[:, None, None]
-    vectors = sum(miller[:, i, None] * columns[:, :, i][crystal] for i in range(3))
+    vectors = _row_products(miller, columns.mT, crystal)
     near = (vectors**2).sum(dim=1) < 1
     spread = 2.0 * float(reach.max()) + 3 if len(reach) else 1.0
     key = torch.tensor([1.0, spread, spread**2], dtype=torch.float64, device=batch.device)
@@ -266,7 +276,7 @@ def _representatives(
     own = exact @ key
     # the number of h W is h.(W key): one vector per operation
     keys = _half_laue_groups(batch.device)[batch.space_group_number - 1] @ key
-    images = sum(exact[:, i, None] * keys[:, :, i][crystal] for i in range(3)).abs()
+    images = _row_products(exact, keys.mT, crystal).abs()
     first = own >= images.amax(dim=1)
     order = (keys != 0).any(dim=2).sum(dim=1)[crystal[first]]
     fixing = (images[first] == own[first, None]).sum(dim=1)
