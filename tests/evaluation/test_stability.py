@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from nucleate.evaluation.candidate import Candidate, make_candidate
 from nucleate.evaluation.context import Context
 from nucleate.evaluation.family import MetricFamily
 from nucleate.evaluation.reference import Reference
+from nucleate.evaluation.run import evaluate
 from nucleate.evaluation.settings import Settings
 from nucleate.evaluation.stability import StabilityFamily, family
 
@@ -170,6 +172,32 @@ def test_sun_is_what_it_says(context: Context) -> None:
     control = {m.name: m for m in family().summary(no_symmetry, context)}
     assert control["ssun_0.1"].value == 0.0
     assert control["sun_0.1"].value == metrics["sun_0.1"].value
+
+
+def test_in_a_whole_evaluation_held_out_crystals_are_scored_beside(
+    reference: Reference, tmp_path: Path
+) -> None:
+    folder = tmp_path / "cifs"
+    folder.mkdir()
+    write(folder / "a.cif", alloy("AuCu3", 3.85))
+    write(folder / "b.cif", alloy("AuCu3", 3.85))
+    write(folder / "c.cif", Atoms("CuAu", scaled_positions=[[0, 0, 0], [0.5] * 3], cell=[3.05] * 3, pbc=True))
+    (folder / "d.cif").write_text("data_broken\nloop_\n_atom_site_label\n")
+    report = evaluate(
+        folder,
+        reference.store.location,
+        out=tmp_path / "out",
+        metrics=("novelty", "stability"),
+        settings=replace(EMT, reference_sample=4),
+        cache=tmp_path / "cache",
+    )
+    assert not report.problems
+    assert not report.reference_problems
+    metrics = report.metrics
+    assert (metrics["stable_0.1"].value, metrics["stable_0.1"].n) == (3 / 4, 4)
+    assert metrics["sun_0.1"].value == 1 / 4  # Cu3Au is known, and twice there
+    assert metrics["stable_0.1"].reference_n > 0
+    assert metrics["sun_0.1"].reference is not None
 
 
 def test_without_a_reference_compounds_are_unknown_and_elements_are_not(tmp_path: Path) -> None:
