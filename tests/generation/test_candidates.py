@@ -55,14 +55,17 @@ def denoiser(generator: Generator) -> Callable[[CrystalBatch, torch.Tensor, torc
 def test_the_candidate_with_the_least_error_is_kept(generator: Generator, known: CrystalBatch) -> None:
     """Crystal by crystal the kept geometry and its error are those of the best of three separate draws."""
     kept, errors = likeliest_geometry(
-        generator.geometry, generator.flow, known, streams(len(known)), candidates=3, steps=5
+        generator.geometry, generator.choice.process, known, streams(len(known)), candidates=3, steps=5
     )
     mine = streams(len(known))
     starts = [GeometryNoise.draw_by_crystal(known, mine) for _ in range(3)]
     noises = [GeometryNoise.draw_by_crystal(known, mine) for _ in NOISE_LEVELS]
-    draws = [sample_geometry(generator.geometry, generator.flow, known, start, steps=5) for start in starts]
+    draws = [
+        sample_geometry(generator.geometry, generator.choice.process, known, start, steps=5)
+        for start in starts
+    ]
     judged = torch.stack(
-        [denoising_error(generator.flow, d, denoiser(generator), noises=noises) for d in draws]
+        [denoising_error(generator.choice.process, d, denoiser(generator), noises=noises) for d in draws]
     )
     best = judged.argmin(dim=0).tolist()
     assert len(set(best)) > 1
@@ -78,13 +81,15 @@ def test_errors_tell_real_crystals_from_random_ones(generator: Generator, known:
 
     def error(crystals: CrystalBatch) -> torch.Tensor:
         noises = [GeometryNoise.draw_by_crystal(known, streams(len(known), 5)) for _ in NOISE_LEVELS]
-        return denoising_error(generator.flow, crystals, denoiser(generator), noises=noises)
+        return denoising_error(generator.choice.process, crystals, denoiser(generator), noises=noises)
 
     real = error(known)
     random = torch.stack(
         [
             error(
-                generator.flow.prior(known, GeometryNoise.draw_by_crystal(known, streams(len(known), seed)))
+                generator.choice.process.prior(
+                    known, GeometryNoise.draw_by_crystal(known, streams(len(known), seed))
+                )
             )
             for seed in range(1, 6)
         ]

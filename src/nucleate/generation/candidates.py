@@ -11,14 +11,17 @@ from torch import Tensor
 from nucleate.crystal.batch import CrystalBatch
 from nucleate.generation.geometry_sampling import sample_geometry
 from nucleate.models.orbit_transformer import Denoised, NoisyCrystals, OrbitTransformer
+from nucleate.processes.choice import ProcessChoice
 from nucleate.processes.denoising_error import NOISE_LEVELS, denoising_error, replace_where
-from nucleate.processes.geometry_flow import GeometryFlow, GeometryNoise
+from nucleate.processes.geometry_flow import GeometryFlow
+from nucleate.processes.geometry_process import GeometryNoise
+from nucleate.processes.sampler import Guide
 from nucleate.shapes import Float
 
 
 def likeliest_geometry(
     network: OrbitTransformer,
-    flow: GeometryFlow,
+    process: ProcessChoice | GeometryFlow,
     templates: CrystalBatch,
     streams: Sequence[torch.Generator],
     *,
@@ -27,13 +30,15 @@ def likeliest_geometry(
     source: int = 0,
     steps: int = 40,
     lattice_params: Float[Tensor, "crystals 6"] | None = None,
+    guide: Guide | None = None,
     on_step: Callable[[], None] | None = None,
 ) -> tuple[CrystalBatch, Float[Tensor, "crystals"]]:
     """(crystals on the templates, denoising error of each): of every crystal's candidates the one with the least error.
 
     Args:
         network: in evaluation mode.
-        flow: the noise it was trained with.
+        process: the noise it was trained with, and the schedule and solver to sample it with (for a bare flow Euler
+            steps).
         templates: groups, positions and elements; the geometry is not read.
         streams: one per crystal; the first candidate takes the same numbers however many follow.
         candidates: geometries drawn for each crystal.
@@ -41,8 +46,10 @@ def likeliest_geometry(
         source: data source token of all.
         steps: passes of the network for each candidate.
         lattice_params: given lattices.
+        guide: improves every guess (``processes.guidance``).
         on_step: called after each pass that samples, ``candidates * steps`` times.
     """
+    choice = process if isinstance(process, ProcessChoice) else ProcessChoice.of_flow(process)
     starts = [GeometryNoise.draw_by_crystal(templates, list(streams)) for _ in range(candidates)]
     starts = [replace(start, normals=start.normals * lattice_temperature) for start in starts]
     # All candidates of a crystal are judged with the same noises: their errors then differ by what they are.
@@ -57,16 +64,21 @@ def likeliest_geometry(
     for start in starts:
         sampled = sample_geometry(
             network,
-            flow,
+            choice.process,
             templates,
             start,
             source=source,
             steps=steps,
+            solver=choice.solver,
+            schedule=choice.schedule,
+            streams=list(streams),
+            lattice_variance=choice.lattice_variance,
             lattice_params=lattice_params,
+            guide=guide,
             on_step=on_step,
         )
         error = denoising_error(
-            flow, sampled, denoiser, noises=noises, lattice_given=lattice_params is not None
+            choice.process, sampled, denoiser, noises=noises, lattice_given=lattice_params is not None
         )
         if best is None:
             best, least = sampled, error

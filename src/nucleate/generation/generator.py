@@ -6,7 +6,7 @@ import hashlib
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -22,11 +22,11 @@ from nucleate.errors import CheckpointError, ConditionError
 from nucleate.generation.candidates import likeliest_geometry
 from nucleate.generation.checks import GeneratedRow, check_crystals
 from nucleate.generation.condition import Condition
-from nucleate.generation.geometry_sampling import passes_by_size, template_batch
+from nucleate.generation.geometry_sampling import make_guide, passes_by_size, template_batch
 from nucleate.generation.result_folder import ResultFolder
 from nucleate.generation.template_sampling import draw_templates
 from nucleate.models.checkpoint import Checkpoint, load_checkpoint
-from nucleate.processes.geometry_flow import GeometryFlow
+from nucleate.processes.choice import ProcessChoice
 from nucleate.processes.template_process import SampledTemplate
 
 BATCH_SIZE = 256
@@ -78,6 +78,7 @@ class _Settings:
     temperature: float
     lattice_temperature: float
     source: int
+    guidance: tuple[tuple[str, float], ...]
 
 
 class Generator:
@@ -114,8 +115,11 @@ class Generator:
         self.device = torch.device(device)
         self.geometry = checkpoint.geometry.to(self.device).eval()
         self.template = checkpoint.template.to(self.device).eval()
-        self.flow = GeometryFlow(
-            checkpoint.lattice_mean.to(self.device), checkpoint.lattice_std.to(self.device)
+        self.choice = ProcessChoice.from_state(
+            checkpoint.process,
+            {name: table.to(self.device) for name, table in checkpoint.process_tables.items()},
+            lattice_mean=checkpoint.lattice_mean.to(self.device),
+            lattice_std=checkpoint.lattice_std.to(self.device),
         )
         self.sources, self.history = checkpoint.sources, checkpoint.history
         self.name, self.digest = name, digest
@@ -131,6 +135,7 @@ class Generator:
         candidates: int = 1,
         temperature: float = 1.0,
         lattice_temperature: float = LATTICE_TEMPERATURE,
+        guidance: Mapping[str, float] | None = None,
         out: str | os.PathLike[str] | None = None,
         on_progress: Callable[[GenerationProgress], None] | None = None,
     ) -> Generation:
@@ -150,6 +155,8 @@ class Generator:
             temperature: of the template's choices; below 1 is more typical.
             lattice_temperature: scale of the lattice noise that the geometry starts from; below 1 the cells are more
                 typical, 0 is the most typical one.
+            guidance: strength of each soft physical term that pulls on the geometry while it is sampled: distance,
+                volume, density, repulsion, or the ``module:function`` of a differentiable energy; none by default.
             out: folder for CIFs, tables and ``run.json``; a run that was stopped there goes on.
             on_progress: told while sampling.
 
@@ -172,7 +179,13 @@ class Generator:
         if not lattice_temperature >= 0:
             raise ConditionError(f"lattice_temperature must not be negative, got {lattice_temperature}")
         settings = _Settings(
-            seed, steps, candidates, temperature, lattice_temperature, self._source_token(condition)
+            seed,
+            steps,
+            candidates,
+            temperature,
+            lattice_temperature,
+            self._source_token(condition),
+            tuple(sorted((guidance or {}).items())),
         )
         asked = {
             "condition": condition.to_dict(),
@@ -183,6 +196,7 @@ class Generator:
             "temperature": temperature,
             "lattice_temperature": lattice_temperature,
             "weights": {"name": self.name, "hash": self.digest},
+            **({"guidance": dict(guidance)} if guidance else {}),
         }
         folder = None if out is None else ResultFolder(out)
         rows, crystals = folder.begin(asked) if folder is not None else ([], [])
@@ -244,7 +258,7 @@ class Generator:
             given = _given_lattices(condition, [templates[i] for i in chosen])
             sampled, errors = likeliest_geometry(
                 self.geometry,
-                self.flow,
+                self.choice,
                 batch,
                 [noises[i] for i in chosen],
                 candidates=settings.candidates,
@@ -252,6 +266,7 @@ class Generator:
                 source=settings.source,
                 steps=settings.steps,
                 lattice_params=None if given is None else given.to(batch.lattice_params),
+                guide=make_guide(self.choice, batch, dict(settings.guidance)),
                 on_step=on_step,
             )
             exact = sampled.to("cpu", torch.float64)

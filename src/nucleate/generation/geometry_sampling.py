@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -11,10 +11,21 @@ from torch import Tensor
 
 from nucleate.crystal.batch import CrystalBatch
 from nucleate.crystal.lattice_torch import MAX_LATTICE_PARAMS
+from nucleate.models.graph import OrbitGraph, orbit_graph
 from nucleate.models.orbit_transformer import Denoised, NoisyCrystals, OrbitTransformer
 from nucleate.processes import sampler
+from nucleate.processes.choice import ProcessChoice
 from nucleate.processes.geometry_process import GeometryDenoiser, GeometryNoise, GeometryProcess
+from nucleate.processes.guidance import GuidanceTerm, guide_by
 from nucleate.processes.level_table import LevelTable
+from nucleate.processes.penalties import (
+    PAIR_RADIUS,
+    Penalty,
+    density_penalty,
+    distance_penalty,
+    energy_function,
+    volume_penalty_of,
+)
 from nucleate.processes.sampler import GivenGeometry, Guide
 from nucleate.processes.schedule import Schedule
 from nucleate.processes.template_process import SampledTemplate
@@ -64,6 +75,37 @@ def network_denoiser(network: OrbitTransformer, *, source: int = 0) -> GeometryD
         return network(NoisyCrystals(crystals, coord_level, lattice_level, token))
 
     return denoise
+
+
+def make_guide(
+    choice: ProcessChoice, templates: CrystalBatch, strengths: Mapping[str, float]
+) -> Guide | None:
+    """Guidance of these templates by soft physics, None where nothing is asked for.
+
+    Args:
+        choice: the process that is sampled.
+        templates: what is sampled; their compositions say which volumes are expected.
+        strengths: of ``distance``, ``volume``, ``density``, ``repulsion``, or of ``module:function``.
+
+    Raises:
+        ConfigError: there is no such term.
+    """
+
+    def pairs(crystals: CrystalBatch) -> OrbitGraph:
+        return orbit_graph(crystals, crystals.atoms(), radius=PAIR_RADIUS)
+
+    def term(name: str) -> Penalty:
+        if name == "volume":
+            return volume_penalty_of(templates)
+        if name == "density":
+            return density_penalty
+        if name == "distance":
+            return lambda crystals: distance_penalty(crystals, pairs(crystals)) * crystals.num_atoms_primitive
+        energy = energy_function(name, pairs)
+        return lambda crystals: energy(crystals) * crystals.num_atoms_primitive
+
+    terms = [GuidanceTerm(term(name), strength) for name, strength in strengths.items() if strength]
+    return guide_by(choice.process, terms, lattice_variance=choice.lattice_variance) if terms else None
 
 
 def sample_geometry(

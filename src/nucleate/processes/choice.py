@@ -65,6 +65,11 @@ class ProcessChoice:
         process = PROCESSES[kind].fit(batch)
         return cls(process, schedule, checked_solver(solver, kind), LevelTable(1), LevelTable(6))
 
+    @classmethod
+    def of_flow(cls, flow: GeometryFlow) -> ProcessChoice:
+        """A flow by Euler steps at even times."""
+        return cls(flow, "linear", "ddim", LevelTable(1), LevelTable(6))
+
     def settings(self) -> dict[str, str]:
         """Names, as checkpoints carry them."""
         return {"kind": self.process.kind, "schedule": self.schedule_name, "solver": self.solver}

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from nucleate.crystal.batch import CrystalBatch
-from nucleate.processes.geometry_flow import GeometryDenoiser, GeometryFlow, GeometryNoise
+from nucleate.processes.geometry_process import GeometryDenoiser, GeometryNoise, GeometryProcess
 from nucleate.shapes import Bool, Float
 
 NOISE_LEVELS = (0.1, 0.2, 0.3, 0.4)
@@ -19,7 +19,7 @@ LATTICE_WEIGHT = 0.3
 
 @torch.no_grad()
 def denoising_error(
-    flow: GeometryFlow,
+    process: GeometryProcess,
     crystals: CrystalBatch,
     denoiser: GeometryDenoiser,
     *,
@@ -37,7 +37,7 @@ def denoising_error(
     Source: Kingma & Gao, Understanding diffusion objectives as the ELBO with simple data augmentation (2023), eq. 9.
 
     Args:
-        flow: the noise the network was trained with.
+        process: the noise the network was trained with.
         crystals: to be judged.
         denoiser: network.
         noises: one for each of ``NOISE_LEVELS``.
@@ -47,9 +47,9 @@ def denoising_error(
     for level, noise in zip(NOISE_LEVELS, noises, strict=True):
         time = torch.full_like(total, level)
         lattice_time = torch.zeros_like(time) if lattice_given else time
-        noisy = flow.corrupt(crystals, time, lattice_time, noise)
-        guess = denoiser(noisy.crystals, time, lattice_time)
-        coords, lattice = flow.losses(guess, noisy, crystals, time, lattice_time)
+        noisy = process.corrupt(crystals, time, lattice_time, noise)
+        guess = denoiser(noisy.crystals, process.told_level(crystals, time), lattice_time)
+        coords, lattice = process.losses(guess, noisy, crystals, time, lattice_time)
         total += coords if lattice_given else coords + LATTICE_WEIGHT * lattice
     return total / len(NOISE_LEVELS)
 

@@ -10,7 +10,13 @@ from torch import Tensor
 
 from nucleate.crystal.batch import CrystalBatch
 from nucleate.crystal.lattice_torch import free_lattice_params
-from nucleate.processes.geometry_process import GeometryNoise, LatticeNoise, NoisyGeometry
+from nucleate.processes.geometry_process import (
+    DenoisedGeometry,
+    GeometryNoise,
+    LatticeNoise,
+    NoisyGeometry,
+    geometry_losses,
+)
 from nucleate.processes.noise_path import PathName, path_scale
 from nucleate.processes.wrapped_normal import (
     normal_coords,
@@ -94,6 +100,17 @@ class GeometryDiffusion:
         vectors = cartesian_from_coords(noisy, without_drift(noisy, back), lattices=noisy.lattices())
         unit = noisy.volume_per_atom ** (1 / 3)
         return NoisyGeometry(noisy, vectors / unit[clean.orbit_to_crystal][:, None])
+
+    def losses(
+        self,
+        denoised: DenoisedGeometry,
+        noisy: NoisyGeometry,
+        clean: CrystalBatch,
+        coord_level: Float[Tensor, "crystals"],
+        lattice_level: Float[Tensor, "crystals"],
+    ) -> tuple[Float[Tensor, "crystals"], Float[Tensor, "crystals"]]:
+        """(coordinate loss, lattice loss) of each crystal; see ``geometry_losses``."""
+        return geometry_losses(self, denoised, noisy, clean, coord_level, lattice_level)
 
     def noisy_coords(
         self, clean: CrystalBatch, coord_level: Float[Tensor, "crystals"], noise: GeometryNoise

@@ -120,6 +120,16 @@ class GeometryProcess(Protocol):
     ) -> NoisyGeometry:
         """The crystals at the given levels."""
 
+    def losses(
+        self,
+        denoised: DenoisedGeometry,
+        noisy: NoisyGeometry,
+        clean: CrystalBatch,
+        coord_level: Float[Tensor, "crystals"],
+        lattice_level: Float[Tensor, "crystals"],
+    ) -> tuple[Float[Tensor, "crystals"], Float[Tensor, "crystals"]]:
+        """(coordinate loss, lattice loss) of each crystal; see ``geometry_losses``."""
+
     def noisy_coords(
         self, clean: CrystalBatch, coord_level: Float[Tensor, "crystals"], noise: GeometryNoise
     ) -> Float[Tensor, "orbits 3"]:

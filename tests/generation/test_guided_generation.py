@@ -1,0 +1,57 @@
+"""Guidance and process come from outside: weights say what samples them, guidance moves geometry only."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from nucleate.errors import ConfigError
+from nucleate.generation.condition import Condition
+from nucleate.generation.generator import Generator, load
+from nucleate.models.checkpoint import load_checkpoint
+from nucleate.processes.level_table import LevelTable
+
+STEPS = 4
+
+
+def test_guidance_changes_geometry_and_nothing_else(generator: Generator) -> None:
+    condition = Condition(formula="SrTiO3", num_atoms=(5, 10))
+    plain = generator.generate(condition, 4, 0, steps=STEPS)
+    guided = generator.generate(condition, 4, 0, steps=STEPS, guidance={"distance": 20.0, "volume": 0.1})
+    again = generator.generate(condition, 4, 0, steps=STEPS, guidance={"distance": 20.0, "volume": 0.1})
+    for a, b, c in zip(plain, guided, again, strict=True):
+        assert a.space_group_number == b.space_group_number
+        np.testing.assert_array_equal(a.wyckoff_indices, b.wyckoff_indices)
+        np.testing.assert_array_equal(b.lattice_params, c.lattice_params)
+    assert any(
+        not np.allclose(a.lattice_params, b.lattice_params) for a, b in zip(plain, guided, strict=True)
+    )
+    with pytest.raises(ConfigError, match="neither repulsion nor of the form"):
+        generator.generate(condition, 1, 0, steps=STEPS, guidance={"bond_valence": 1.0})
+
+
+@pytest.mark.parametrize("solver", ["multistep", "sde"])
+def test_weights_of_a_diffusion_are_sampled_as_one(weights, tmp_path, solver: str) -> None:
+    table = LevelTable(6)
+    table.sums += 0.01
+    table.weights += 1.0
+    checkpoint = load_checkpoint(weights).replace(
+        process={"kind": "diffusion", "schedule": "cosine", "solver": solver},
+        process_tables={f"lattice_error.{name}": value for name, value in table.state_dict().items()},
+    )
+    generator = Generator(checkpoint)
+    assert generator.choice.process.kind == "diffusion"
+    assert generator.choice.lattice_variance is not None
+    condition = Condition(space_groups=(136, 62), num_atoms=(4, 12))
+    together = generator.generate(condition, 3, 5, steps=STEPS)
+    alone = generator.generate(condition, 3, 5, steps=STEPS, batch_size=1)
+    flow = load(weights).generate(condition, 3, 5, steps=STEPS)
+    for a, b, c in zip(together, alone, flow, strict=True):
+        np.testing.assert_allclose(a.free_coords, b.free_coords, atol=1e-3)
+        np.testing.assert_array_equal(a.wyckoff_indices, c.wyckoff_indices)
+        assert np.isfinite(a.lattice_params).all()
+    assert any(
+        not np.allclose(a.lattice_params, c.lattice_params) for a, c in zip(together, flow, strict=True)
+    )
+    assert torch.is_tensor(generator.choice.loss_table.sums)
