@@ -34,6 +34,8 @@ COORDINATION_BINS = 33
 MIN_VOTES = 19.99
 """Votes (20 crystals, up to rounding) below which nothing is judged by a histogram."""
 
+_ROUNDING = 1e-4  # of a bin: 90° less a rounding error is 90°
+
 RARE = 0.01
 """Tail probability (bond lengths, small angles) or share (coordination numbers) below which something is rare."""
 
@@ -178,14 +180,14 @@ def bond_counts(around: Surroundings) -> BondCounts:
     """The counts of one crystal."""
     z = around.atomic_numbers
     usable = around.bonded & (z[around.first] <= NUM_ELEMENTS) & (z[around.second] <= NUM_ELEMENTS)
-    lengths = (around.distances[usable] / LENGTH_STEP).astype(np.int64)
+    lengths = (around.distances[usable] / LENGTH_STEP + _ROUNDING).astype(np.int64)
     atoms = np.flatnonzero(z <= NUM_ELEMENTS)
     centre, angles = around.bond_angles()
     inside = z[centre] <= NUM_ELEMENTS
     return BondCounts(
         _counted(around.element_pairs[usable], lengths, LENGTH_BINS),
         _counted(z[atoms], around.coordination[atoms], COORDINATION_BINS),
-        _counted(z[centre[inside]], angles[inside].astype(np.int64), ANGLE_BINS),
+        _counted(z[centre[inside]], (angles[inside] + _ROUNDING).astype(np.int64), ANGLE_BINS),
     )
 
 

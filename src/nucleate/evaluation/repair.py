@@ -27,12 +27,11 @@ from nucleate.crystal.ragged import segment_positions
 from nucleate.crystal.species import element_symbol
 from nucleate.crystal.tables import group_arrays
 from nucleate.errors import InvalidStructureError
-from nucleate.evaluation.structure_validity import MAX_VOLUME_SPREADS
+from nucleate.evaluation.structure_validity import MAX_VOLUME_SPREADS, expected_volume
 from nucleate.physics.density import MAXIMUM_DENSITY, MINIMUM_DENSITY
 from nucleate.physics.distances import minimum_distance_matrix
 from nucleate.physics.elements import NUM_ELEMENTS
 from nucleate.physics.neighbours import neighbours_within
-from nucleate.physics.volume import volume_per_atom
 from nucleate.shapes import Float, Int
 
 MARGIN = 1e-3
@@ -229,10 +228,9 @@ def _volume_range(
     """Least and largest volume per atom (Å³) that density and composition allow, a little inside the bounds."""
     mass = mass_density(crystal.composition, float(crystal.num_atoms_primitive))  # g/cm³ at 1 Å³ per atom
     dense, dilute = mass / maximum_density, mass / minimum_density
-    if max(crystal.composition) <= NUM_ELEMENTS:
-        expected = volume_per_atom({element_symbol(z): n for z, n in crystal.composition.items()})
-        low = expected.mean * math.exp(-spreads * expected.log_std)
-        high = expected.mean * math.exp(spreads * expected.log_std)
+    expected = expected_volume(crystal.composition)
+    if expected is not None:
+        low, high = (expected[0] * math.exp(sign * spreads * expected[1]) for sign in (-1, 1))
         # Where the two contradict each other (solid hydrogen) the density decides.
         if max(low, dense) < min(high, dilute):
             dense, dilute = max(low, dense), min(high, dilute)

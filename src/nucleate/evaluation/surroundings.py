@@ -16,6 +16,9 @@ from nucleate.shapes import Bool, Float, Int
 REACH = 2.6
 """Radius of the search in units of the cube root of the volume per atom: about 74 neighbours per atom."""
 
+COINCIDENT = 1e-6
+"""Distances (Å) below this are this: atoms on top of each other have no direction and no reciprocal distance."""
+
 SAME_SHELL = 1e-4
 """Distances (Å) nearer than this belong to one shell."""
 
@@ -60,7 +63,7 @@ class Surroundings:
         if not len(self.first):
             return np.zeros(0, dtype=bool)
         start = np.searchsorted(self.first, np.arange(self.num_atoms + 1))
-        inverse = 1.0 / self.distances
+        inverse = 1.0 / np.maximum(self.distances, COINCIDENT)
         gap = np.append(inverse[:-1] - inverse[1:], -1.0)
         gap[start[1:][start[1:] > start[:-1]] - 1] = -1.0  # the last pair of an atom has no next one
         shell = np.zeros(self.num_atoms)
@@ -85,7 +88,7 @@ class Surroundings:
         """(central atom, angle in degrees) of every pair of bonds of every atom, each pair once."""
         rows = np.flatnonzero(self.bonded)
         centre = self.first[rows]
-        unit = self.vectors[rows] / self.distances[rows][:, None]
+        unit = self.vectors[rows] / np.maximum(self.distances[rows], COINCIDENT)[:, None]
         start = np.searchsorted(centre, np.arange(self.num_atoms + 1))
         atoms, angles = [], []
         for atom, (low, high) in enumerate(zip(start[:-1].tolist(), start[1:].tolist())):

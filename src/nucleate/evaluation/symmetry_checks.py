@@ -119,7 +119,9 @@ def asked_against_found(asked: int, found: int | None) -> Kept:
         return "none"
     if found == asked or _unmirrored(found) == _unmirrored(asked):
         return "exact"
-    return "higher" if _unmirrored(asked) in _subgroup_types(found) else "other"
+    wanted = _unmirrored(asked)
+    # The second question is slow for cubic groups and rarely asked.
+    return "higher" if wanted in _same_cell(found) or wanted in _larger_cell(found) else "other"
 
 
 def _unmirrored(number: int) -> int:
@@ -129,13 +131,14 @@ def _unmirrored(number: int) -> int:
 
 
 @cache
-def _subgroup_types(number: int) -> frozenset[int]:
+def _same_cell(number: int) -> frozenset[int]:
+    return frozenset(_unmirrored(s.space_group_number) for s in translationengleiche_subgroups(number))
+
+
+@cache
+def _larger_cell(number: int) -> frozenset[int]:
     smaller = {s.space_group_number for i in (2, 3) for s in klassengleiche_subgroups(number, index=i)}
-    return frozenset(
-        _unmirrored(s.space_group_number)
-        for n in {number, *smaller}
-        for s in translationengleiche_subgroups(n)
-    )
+    return frozenset().union(*(_same_cell(n) for n in smaller))
 
 
 def number_from(value: object) -> int | None:

@@ -160,7 +160,7 @@ def _checked(cell: UnitCell, around: Surroundings, settings: Settings) -> dict[s
         "pair_distances_ok": ""
         if tightest.ratio >= 1
         else f"{tightest.elements} at {tightest.distance:.3f} Å, real ones keep at least "
-        f"{tightest.distance / tightest.ratio:.3f} Å",
+        f"{tightest.least:.3f} Å",
         "density_ok": density.reason.rstrip("."),
         "volume_ok": ""
         if math.isnan(spreads) or abs(spreads) <= MAX_VOLUME_SPREADS
