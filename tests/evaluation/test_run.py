@@ -179,11 +179,26 @@ def test_ctrl_c_keeps_what_is_done(run: Any, nearest_calls: list[int], tmp_path:
     assert nearest_calls[:2] == [5, 1]
 
 
+def test_ctrl_c_in_a_later_family_leaves_a_report_on_the_earlier_ones(run: Any, tmp_path: Path) -> None:
+    def stop(state: Progress) -> None:
+        if state.stage == "nearest":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(metrics=["condition", "nearest"], on_progress=stop)
+    content = json.loads((tmp_path / "report" / "summary.json").read_text())
+    jsonschema.validate(content, summary_schema())
+    assert content["about"]["families"]["condition"]["problem"] == ""
+    assert "repeat the command" in content["about"]["families"]["nearest"]["problem"]
+    assert pq.read_table(tmp_path / "report" / "crystals.parquet").num_rows == 16
+    assert not run(metrics=["condition", "nearest"]).problems
+
+
 def test_progress_tells_every_stage(run: Any) -> None:
     seen: list[Progress] = []
     run(on_progress=seen.append)
     stages = list(dict.fromkeys(p.stage for p in seen))
-    assert stages == ["reading", "nearest", "reading the reference", "held-out nearest", "writing"]
+    assert stages == ["reading", "reading the reference", "nearest", "held-out nearest", "writing"]
     assert [p.done for p in seen if p.stage == "nearest"] == [0, 5, 10, 15, 16]
 
 
@@ -278,7 +293,15 @@ def test_settings_are_changed_by_text() -> None:
 
 
 def test_every_family_has_a_module_that_exists_or_is_named() -> None:
-    assert list(FAMILIES) == ["validity", "symmetry", "distribution", "novelty", "stability", "csp", "condition"]
+    assert list(FAMILIES) == [
+        "validity",
+        "symmetry",
+        "distribution",
+        "novelty",
+        "stability",
+        "csp",
+        "condition",
+    ]
     assert Column("x", pa.int8(), "y").unit == ""
 
 

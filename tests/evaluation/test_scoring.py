@@ -194,6 +194,8 @@ def test_names_of_families_are_checked() -> None:
     assert check_names(["stability", "validity"]) == ("validity", "stability")
     with pytest.raises(ConfigError, match="no family of metrics 'valid'; there are validity, symmetry"):
         check_names(["valid"])
+    with pytest.raises(ConfigError, match="Name at least one"):
+        check_names([])
     with pytest.raises(ConfigError, match="no setting 'min_dist'"):
         Settings().digest(["min_dist"])
     assert Column("a", pa.int8(), "b").public

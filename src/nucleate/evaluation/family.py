@@ -112,8 +112,10 @@ def check_names(names: Sequence[str]) -> tuple[str, ...]:
     """The families asked for, each once, in the order in which they run.
 
     Raises:
-        ConfigError: there is no family of a name.
+        ConfigError: there is no family of a name, or none is named.
     """
+    if not names:
+        raise ConfigError(f"Name at least one family of metrics: {', '.join(FAMILIES)}")
     for name in names:
         if name not in FAMILIES:
             raise ConfigError(f"There is no family of metrics {name!r}; there are {', '.join(FAMILIES)}")

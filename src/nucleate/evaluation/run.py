@@ -24,12 +24,13 @@ from nucleate.evaluation.property_targets import FAMILY, PropertyTarget, score_p
 from nucleate.evaluation.reading import Crystals, open_crystals, store_candidates
 from nucleate.evaluation.reference import Reference
 from nucleate.evaluation.report import SUMMARY_FILE, Report
-from nucleate.evaluation.scoring import Progress, score
+from nucleate.evaluation.scoring import Progress, Score, Scoring
 from nucleate.evaluation.settings import Settings
 from nucleate.evaluation.summary import FORMAT, make_report
 from nucleate.evaluation.workers import Workers
 
 WORK_FOLDER = "work"
+INTERRUPTED = "interrupted: repeat the command to go on"
 
 
 def evaluate(
@@ -51,7 +52,8 @@ def evaluate(
     """How good crystals are: one row per crystal, then averages with intervals and ceilings.
 
     Killed at any moment, the same call with the same ``out`` goes on where it stopped: what was read and every
-    finished chunk of rows is kept in ``out/work`` under a hash of input, settings and code.
+    finished chunk of rows is kept in ``out/work`` under a hash of input, settings and code. Ctrl-C also leaves a
+    report on the families that are done.
 
     Args:
         crystals: a structure file, folder, archive, table, store, folder of ``nucleate generate``, or a sequence
@@ -99,57 +101,50 @@ def evaluate(
             workers=pool,
             on_progress=lambda done, total: tell(Progress("reading", done, total)),
         )
-        ours = score(
-            reading.candidates,
-            names,
-            folder=work,
-            settings=chosen,
-            seed=seed,
-            reference=yardstick,
-            cache_folder=kept,
-            workers=pool,
-            on_progress=tell,
-        )
-        held_out = None if yardstick is None else _held_out(yardstick, chosen, seed, tell)
-        theirs = None
-        if yardstick is not None and held_out is not None:
-            theirs = score(
-                held_out,
-                names,
-                folder=yardstick.cache / "scores",
+        shared: dict[str, Any] = {
+            "settings": chosen,
+            "seed": seed,
+            "reference": yardstick,
+            "cache_folder": kept,
+            "workers": pool,
+            "on_progress": tell,
+        }
+        ours = Scoring(reading.candidates, folder=work, **shared)
+        held_out, theirs = None, None
+        if yardstick is not None:
+            held_out = _held_out(yardstick, chosen, seed, tell)
+            theirs = Scoring(held_out, folder=yardstick.cache / "scores", subject="held_out", **shared)
+
+        def report_now(asked: Sequence[str]) -> Report:
+            return make_report(
+                reading,
+                ours.score,
+                None if theirs is None else theirs.score,
+                source=source,
+                names=asked,
+                reference=yardstick,
                 settings=chosen,
                 seed=seed,
-                reference=yardstick,
-                cache_folder=kept,
-                workers=pool,
-                subject="held_out",
-                on_progress=tell,
+                seconds=time.monotonic() - began,
+                generation_seconds=_generation_seconds(crystals),
             )
-        if properties:
-            tell(Progress(FAMILY, 0, None))
-            ours.table, columns, found = score_properties(
-                properties,
-                reading.candidates,
-                ours.table,
-                held_out=held_out,
-                seed=seed,
-                resamples=chosen.resamples,
-            )
-            ours.columns += columns
-            ours.metrics[FAMILY] = found
-            names = (*names, FAMILY)
-        report = make_report(
-            reading,
-            ours,
-            theirs,
-            source=source,
-            names=names,
-            reference=yardstick,
-            settings=chosen,
-            seed=seed,
-            seconds=time.monotonic() - began,
-            generation_seconds=_generation_seconds(crystals),
-        )
+
+        try:
+            for name in names:
+                ours.add(name)
+                if theirs is not None:
+                    theirs.add(name)
+            if properties:
+                tell(Progress(FAMILY, 0, None))
+                _add_properties(ours.score, properties, reading.candidates, held_out, chosen, seed)
+        except KeyboardInterrupt:
+            if out is not None and ours.score.metrics:
+                for name in names:
+                    if name not in ours.score.metrics:
+                        ours.score.problems.setdefault(name, INTERRUPTED)
+                report_now(names).write(out)
+            raise
+        report = report_now((*names, FAMILY) if properties else names)
         if out is not None:
             tell(Progress("writing", 0, None))
             report.write(out)
@@ -195,6 +190,22 @@ def _labelled(on_progress: Callable[[Progress], None], label: str) -> Callable[[
         on_progress(replace(state, stage=f"{label}: {state.stage}"))
 
     return tell
+
+
+def _add_properties(
+    score: Score,
+    properties: Sequence[PropertyTarget],
+    candidates: CandidateStore,
+    held_out: CandidateStore | None,
+    settings: Settings,
+    seed: int,
+) -> None:
+    """What the user's predictors say, beside what the families found."""
+    score.table, columns, metrics = score_properties(
+        properties, candidates, score.table, held_out=held_out, seed=seed, resamples=settings.resamples
+    )
+    score.columns += columns
+    score.metrics[FAMILY] = metrics
 
 
 def _held_out(

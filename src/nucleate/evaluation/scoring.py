@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Any, Literal
@@ -171,24 +171,11 @@ class Score:
     problems: dict[str, str] = field(default_factory=dict)
 
 
-def score(
-    candidates: CandidateStore,
-    names: Sequence[str],
-    *,
-    folder: Path,
-    settings: Settings,
-    seed: int,
-    reference: Reference | None,
-    cache_folder: Path,
-    workers: Workers,
-    subject: Subject = "crystals",
-    on_progress: Callable[[Progress], None] | None = None,
-) -> Score:
-    """Every family in order; one that fails is named with its reason, the others go on.
+class Scoring:
+    """A set that is scored family by family; ``score`` holds what is done so far.
 
     Args:
         candidates: the set.
-        names: families, in the order in which they run.
         folder: where finished chunks are kept.
         settings: thresholds and tolerances.
         seed: of everything random.
@@ -198,11 +185,26 @@ def score(
         subject: whether this is the set itself or the held-out sample of the reference.
         on_progress: told after every chunk.
     """
-    result = Score(candidates.base_table())
-    before = hashlib.blake2b(digest_size=16)
-    for name in names:
-        task = Task(
-            name,
+
+    def __init__(
+        self,
+        candidates: CandidateStore,
+        *,
+        folder: Path,
+        settings: Settings,
+        seed: int,
+        reference: Reference | None,
+        cache_folder: Path,
+        workers: Workers,
+        subject: Subject = "crystals",
+        on_progress: Callable[[Progress], None] | None = None,
+    ) -> None:
+        self.candidates, self.reference, self.workers = candidates, reference, workers
+        self.on_progress, self.subject = on_progress, subject
+        self.score = Score(candidates.base_table())
+        self._before = hashlib.blake2b(digest_size=16)
+        self._task = Task(
+            "",
             str(folder),
             candidates.location,
             settings,
@@ -211,25 +213,35 @@ def score(
             str(cache_folder),
             subject,
         )
+
+    def add(self, name: str) -> None:
+        """Score the set by one more family; one that fails is named with its reason in ``score.problems``."""
+        result = self.score
         try:
             family = _family(name)
-            if subject == "held_out" and not family.scores_reference:
-                continue
-            run = _FamilyRun(family, task, candidates, reference, workers, on_progress)
-            before.update(run.key.encode())
-            rows = run.rows()
-            table = _joined(result.table, rows)
-            across = run.across(table, before.hexdigest())
-            table = _joined(table, across)
+            if self.subject == "held_out" and not family.scores_reference:
+                return
+            task = replace(self._task, family=name)
+            run = _FamilyRun(family, task, self.candidates, self.reference, self.workers, self.on_progress)
+            self._before.update(run.key.encode())
+            table = _joined(result.table, run.rows())
+            table = _joined(table, run.across(table, self._before.hexdigest()))
             metrics = list(family.summary(table, run.context))
         except Exception as error:
             # One family that fails must not cost the others; its finished chunks are kept.
             result.problems[name] = _problem(name, error)
-            continue
+            return
         result.table = table
         result.columns += family.columns
         result.metrics[name] = metrics
-    return result
+
+
+def score(candidates: CandidateStore, names: Sequence[str], **options: Any) -> Score:
+    """The set scored by these families, in this order; ``options`` are those of ``Scoring``."""
+    scoring = Scoring(candidates, **options)
+    for name in names:
+        scoring.add(name)
+    return scoring.score
 
 
 def _problem(name: str, error: Exception) -> str:
