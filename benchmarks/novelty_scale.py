@@ -179,6 +179,11 @@ def make_candidates(base: CandidateStore, out: Path, crystals: int, seed: int) -
 def prepare(options: argparse.Namespace) -> tuple[Store, CandidateStore]:
     """Real structures encoded as a store and as a set; kept in the work folder."""
     work: Path = options.work
+    if options.base is not None:
+        base = Store.open(options.base)
+        step = max(1, len(base) // options.distinct_candidates)
+        cells = [base.crystal(i).unit_cell("primitive") for i in range(0, len(base), step)]
+        return base, store_candidates(cells, str(work / "candidates")).candidates
     sample = sample_structures(options.data, size=options.distinct, seed=options.seed, files=SOURCES)
     if not (work / "base.parquet").exists():
         work.mkdir(parents=True, exist_ok=True)
@@ -266,13 +271,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", type=Path, required=True, help="folder of Parquet files")
+    parser.add_argument("--data", type=Path, help="folder of Parquet files, not needed with --base")
     parser.add_argument(
         "--work", type=Path, required=True, help="folder for the stores; what is there is used"
     )
     parser.add_argument("--crystals", type=int, nargs="+", default=[100_000])
     parser.add_argument(
         "--references", type=int, nargs="+", default=[1_000_000], help="as many as --crystals"
+    )
+    parser.add_argument(
+        "--base", help="a store of real structures to multiply instead of encoding --distinct ones"
     )
     parser.add_argument("--distinct", type=int, default=20_000, help="real structures of the reference")
     parser.add_argument("--distinct-candidates", type=int, default=10_000, help="those the set is made of")

@@ -1,0 +1,82 @@
+"""Which test structure a predicted crystal is a prediction of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from nucleate.crystal import Crystal, UnitCell
+from nucleate.errors import StoreError
+from nucleate.evaluation.composition_validity import smact_verdict
+from nucleate.evaluation.own_formats import store_cell
+from nucleate.evaluation.reduced_cell import ReducedCell, reduce_cell
+from nucleate.evaluation.reference import Reference
+from nucleate.evaluation.structure_validity import is_structurally_valid
+from nucleate.evaluation.surroundings import surroundings
+
+TARGET_COLUMN = "target_id"
+_KEPT = 4096
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """A test structure.
+
+    Attributes:
+        id: its id in the reference.
+        row: its row in the reference's store.
+        crystal: the stored crystal.
+        cell: the source's own cell where the store keeps frames, else the primitive cell.
+        reduced: that cell, reduced for matching.
+    """
+
+    id: str
+    row: int
+    crystal: Crystal
+    cell: UnitCell
+    reduced: ReducedCell
+
+
+class Targets:
+    """The records of a reference by what predictions say of themselves.
+
+    A prediction names its test structure, in this order, by
+
+    1. the column ``target_id`` that came with it;
+    2. its id, if that is the id of a record;
+    3. its id up to the last ``_``: ``mp-1234_0``, ``mp-1234_1`` are samples of ``mp-1234``.
+    """
+
+    def __init__(self, reference: Reference) -> None:
+        self._store = reference.store.whole()
+        self._by_id = lru_cache(maxsize=_KEPT)(self._find)
+
+    def of(self, record_id: str, given: Mapping[str, Any]) -> Target | None:
+        """The test structure a prediction names, None where no record has such an id."""
+        asked = given.get(TARGET_COLUMN)
+        if asked is not None:
+            return self._by_id(str(asked))
+        return self._by_id(record_id) or self._by_id(record_id.rpartition("_")[0])
+
+    def _find(self, record_id: str) -> Target | None:
+        if not record_id:
+            return None
+        try:
+            record = self._store.get(record_id)
+        except StoreError:
+            # No record of this id; damage to the store shows when the shard is read for anything else.
+            return None
+        cell = store_cell(self._store, record.row)
+        return Target(record.id, record.row, record.crystal, cell, reduce_cell(cell))
+
+
+def is_valid(cell: UnitCell, *, min_distance: float, min_volume: float) -> bool:
+    """Structural and compositional validity as in the published evaluations."""
+    counts: dict[int, int] = {}
+    for z in cell.atomic_numbers.tolist():
+        counts[z] = counts.get(z, 0) + 1
+    if not smact_verdict(counts).valid:
+        return False
+    return is_structurally_valid(cell, surroundings(cell), min_distance=min_distance, min_volume=min_volume)
