@@ -106,10 +106,12 @@ def test_the_interactive_page_needs_no_network(run: Any, tmp_path: Path) -> None
     assert page.count("plotly.js v") == 1
 
 
-def test_a_repeated_call_computes_nothing_and_gives_the_same(run: Any, nearest_calls: list[int]) -> None:
-    first = run()
+def test_a_repeated_call_computes_nothing_and_gives_the_same(
+    run: Any, nearest_calls: list[int], crystal_folder: Path
+) -> None:
+    first = run(str(crystal_folder))
     nearest_calls.clear()
-    again = run()
+    again = run(f"{crystal_folder}/")
     assert nearest_calls == []
     assert again.table.equals(first.table)
     assert {k: m.value for k, m in again.metrics.items()} == {k: m.value for k, m in first.metrics.items()}

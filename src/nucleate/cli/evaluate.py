@@ -132,12 +132,14 @@ def evaluate(
 
 @contextmanager
 def _bars() -> Iterator[Callable[[Progress], None]]:
-    """One bar per stage, each gone from view when all is done."""
+    """A bar for the stage that is at work."""
     with count_bar("evaluating") as progress:
         stages: dict[str, Any] = {}
 
         def tell(state: Progress) -> None:
             if state.stage not in stages:
+                for earlier in stages.values():
+                    progress.update(earlier, visible=False)
                 stages[state.stage] = progress.add_task(state.stage, total=state.total, note="")
             note = state.stage if not state.note else f"{state.stage}: {state.note}"
             progress.update(stages[state.stage], completed=state.done, total=state.total, note=note)

@@ -222,7 +222,9 @@ def _held_out(
 def source_name(crystals: Crystals) -> str:
     """What is evaluated, as the user would say it."""
     if isinstance(crystals, str | os.PathLike):
-        return os.fspath(crystals)
+        spec = os.fspath(crystals)
+        # samples and samples/ are one set
+        return os.path.normpath(spec) if os.path.exists(os.path.expanduser(spec)) else spec
     return f"{len(crystals):,} structures in memory"
 
 
