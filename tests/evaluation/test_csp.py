@@ -9,6 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from ase import Atoms
+from ase.calculators.emt import EMT
 from pymatgen.analysis.structure_matcher import StructureMatcher
 
 from nucleate.crystal import UnitCell, encode
@@ -25,6 +27,7 @@ from nucleate.evaluation.metric import Metric
 from nucleate.evaluation.reading import store_candidates
 from nucleate.evaluation.reduced_cell import reduce_cell
 from nucleate.evaluation.reference import Reference
+from nucleate.evaluation.run import evaluate
 from nucleate.evaluation.settings import Settings
 
 NUM = 9
@@ -265,3 +268,37 @@ def test_given_energies_of_both_sides_are_compared(reference: Reference, tmp_pat
 
 def test_samples_are_numbered_in_order() -> None:
     assert sample_numbers([7, 3, 7, None, 7, 3]) == [0, 0, 1, None, 2, 1]
+
+
+def test_energies_of_the_test_structures_come_from_the_same_potential(tmp_path: Path) -> None:
+    """Copper predicted as bcc lies above fcc copper by EMT, silver predicted right lies nowhere above."""
+    fcc, bcc = (
+        np.array(rows) / 2
+        for rows in ([[0, 1, 1], [1, 0, 1], [1, 1, 0]], [[-1, 1, 1], [1, -1, 1], [1, 1, -1]])
+    )
+
+    def metal(lattice: np.ndarray, z: int) -> UnitCell:
+        return UnitCell(lattice, np.zeros((1, 3)), np.array([z]))
+
+    write_table(tmp_path / "cells.parquet", {"copper": metal(3.6 * fcc, 29), "silver": metal(4.1 * fcc, 47)})
+    build_store(tmp_path / "cells.parquet", tmp_path / "store")
+    predicted = {"copper_0": metal(2.9 * bcc, 29), "silver_0": metal(4.1 * fcc, 47)}
+    write_table(tmp_path / "s.parquet", predicted)
+    report = evaluate(
+        tmp_path / "s.parquet",
+        tmp_path / "store",
+        metrics=["stability", "csp"],
+        settings=Settings(potential="ase.calculators.emt:EMT"),
+        cache=tmp_path / "cache",
+    )
+    assert not report.problems
+    copper, silver = report.table.column("csp_energy_difference").to_pylist()
+    relaxed = (
+        Atoms("Cu", cell=3.59 * fcc, pbc=True, calculator=EMT()),
+        Atoms("Cu", cell=2.86 * bcc, pbc=True, calculator=EMT()),
+    )
+    expected = relaxed[1].get_potential_energy() - relaxed[0].get_potential_energy()
+    assert copper == pytest.approx(expected, abs=5e-3)
+    assert silver == pytest.approx(0.0, abs=1e-6)
+    assert report.table.column("csp_match").to_pylist() == [False, True]
+    assert set(report.table.column("csp_energy_source").to_pylist()) == {"ase.calculators.emt:EMT"}
