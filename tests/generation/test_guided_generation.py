@@ -10,7 +10,9 @@ from nucleate.errors import ConfigError
 from nucleate.generation.condition import Condition
 from nucleate.generation.generator import Generator, load
 from nucleate.models.checkpoint import load_checkpoint
+from nucleate.processes.joint_process import GivenParts
 from nucleate.processes.level_table import LevelTable
+from nucleate.processes.template_constraints import template_constraint
 
 STEPS = 4
 
@@ -55,3 +57,18 @@ def test_weights_of_a_diffusion_are_sampled_as_one(weights, tmp_path, solver: st
         not np.allclose(a.lattice_params, c.lattice_params) for a, c in zip(together, flow, strict=True)
     )
     assert torch.is_tensor(generator.choice.loss_table.sums)
+
+
+def test_completion_and_substitution_with_the_same_weights(generator: Generator) -> None:
+    """A titanium orbit of rutile given, the rest wanted; then its geometry given and the elements wanted."""
+    params, oxygen = np.array([1.45, -0.3]), np.array([0.305, 0, 0])
+    some = template_constraint(space_groups=[136], orbits=[(5, 8)], composition={22: 2, 8: 4})
+    all_positions = template_constraint(space_groups=[136], orbits=[(0, None), (5, None)], complete=True)
+    parts = [GivenParts(None, (oxygen,)), GivenParts(params, (np.zeros(3), oxygen))]
+    streams = [np.random.default_rng([3, i]) for i in range(2)]
+    made = generator.joint_process().sample([some, all_positions], parts, streams, steps=3, proposals=3)
+    completed, substituted = made.crystals.to_crystals()
+    assert completed.composition == {22: 2, 8: 4}
+    np.testing.assert_array_equal(completed.free_coords[0], oxygen)
+    np.testing.assert_array_equal(substituted.free_coords[1], oxygen)
+    np.testing.assert_array_equal(substituted.lattice_params, params)

@@ -6,7 +6,7 @@ import hashlib
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -22,11 +22,13 @@ from nucleate.errors import CheckpointError, ConditionError
 from nucleate.generation.candidates import likeliest_geometry
 from nucleate.generation.checks import GeneratedRow, check_crystals
 from nucleate.generation.condition import Condition
-from nucleate.generation.geometry_sampling import make_guide, passes_by_size, template_batch
+from nucleate.generation.geometry_sampling import make_guide, network_denoiser, passes_by_size
 from nucleate.generation.result_folder import ResultFolder
-from nucleate.generation.template_sampling import draw_templates
+from nucleate.generation.template_sampling import TemplateModel, draw_templates
 from nucleate.models.checkpoint import Checkpoint, load_checkpoint
 from nucleate.processes.choice import ProcessChoice
+from nucleate.processes.joint_process import JointProcess, template_batch
+from nucleate.processes.template_constraints import TemplateConstraint
 from nucleate.processes.template_process import SampledTemplate
 
 BATCH_SIZE = 256
@@ -228,6 +230,18 @@ class Generator:
                 folder.write_run(self._run(asked, rows, n, num_before, time.monotonic() - began))
         wanted = [(row, crystal) for row, crystal in zip(rows, crystals) if row.index < n]
         return Generation(tuple(crystal for _, crystal in wanted), tuple(row for row, _ in wanted))
+
+    def joint_process(self, *, source: str | None = None) -> JointProcess:
+        """All fields joined, any of them given: completion of given orbits, substitution in a given geometry.
+
+        ``generate`` covers what a ``Condition`` can say; this takes ``TemplateConstraint`` and ``GivenParts``.
+        """
+        token = self._source_token(Condition(source=source))
+
+        def model(constraints: Sequence[TemplateConstraint]) -> TemplateModel:
+            return TemplateModel(self.template, constraints, source=token)
+
+        return JointProcess(self.choice, model, network_denoiser(self.geometry, source=token))
 
     def _block(
         self,

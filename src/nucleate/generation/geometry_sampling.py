@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from nucleate.crystal.batch import CrystalBatch
-from nucleate.crystal.lattice_torch import MAX_LATTICE_PARAMS
 from nucleate.models.graph import OrbitGraph, orbit_graph
 from nucleate.models.orbit_transformer import Denoised, NoisyCrystals, OrbitTransformer
 from nucleate.processes import sampler
@@ -28,27 +26,10 @@ from nucleate.processes.penalties import (
 )
 from nucleate.processes.sampler import GivenGeometry, Guide
 from nucleate.processes.schedule import Schedule
-from nucleate.processes.template_process import SampledTemplate
 from nucleate.shapes import Float
 
 MAX_EDGES = 60_000
 """Most edges of the neighbour graph in one pass of the network, estimated; about 1 kB of memory each per layer."""
-
-
-def template_batch(
-    templates: Sequence[SampledTemplate], *, dtype: torch.dtype = torch.float32
-) -> CrystalBatch:
-    """The templates as a batch whose geometry is still to come (zeros)."""
-    num_orbits = np.array([len(t.wyckoff_indices) for t in templates], dtype=np.int64)
-    return CrystalBatch.from_arrays(
-        space_group_number=np.array([t.space_group_number for t in templates], dtype=np.int64),
-        lattice_params=np.zeros((len(templates), MAX_LATTICE_PARAMS)),
-        num_orbits=num_orbits,
-        wyckoff_indices=np.concatenate([t.wyckoff_indices for t in templates]),
-        atomic_numbers=np.concatenate([t.atomic_numbers for t in templates]),
-        free_coords=np.zeros((int(num_orbits.sum()), 3)),
-        dtype=dtype,
-    )
 
 
 def passes_by_size(templates: CrystalBatch, *, radius: float, max_edges: int = MAX_EDGES) -> list[list[int]]:

@@ -1,0 +1,265 @@
+"""The joint process: the fields of a crystal in their partial order, any of them given, each with its noise level."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from nucleate.crystal.batch import CrystalBatch
+from nucleate.crystal.lattice_torch import MAX_LATTICE_PARAMS
+from nucleate.errors import ConditionError
+from nucleate.processes.choice import ProcessChoice
+from nucleate.processes.denoising_error import NOISE_LEVELS, denoising_error
+from nucleate.processes.geometry_process import GeometryDenoiser, GeometryNoise
+from nucleate.processes.sampler import GivenGeometry, sample_geometry
+from nucleate.processes.template_constraints import TemplateConstraint
+from nucleate.processes.template_process import NextOrbitModel, SampledTemplate, sample_templates
+
+NEEDS: Mapping[str, tuple[str, ...]] = {
+    "group": (),
+    "positions": ("group",),
+    "elements": ("positions",),
+    "coords": ("positions",),
+    "lattice": ("positions",),
+}
+"""The partial order: a field does not exist before the fields it needs."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Fields that are drawn together.
+
+    Attributes:
+        fields: drawn here.
+        levels: noise level of every field while this stage runs, as (at its begin, at its end): 0 is known, 1 open.
+    """
+
+    fields: tuple[str, ...]
+    levels: Mapping[str, tuple[float, float]]
+
+
+def stages(given: frozenset[str] = frozenset()) -> tuple[Stage, ...]:
+    """How a crystal comes about when some fields are given, in the partial order of ``NEEDS``.
+
+    Fields that are given have level 0 throughout. The others are at 1 until their stage, in which they go to 0
+    together: the template fields one choice after the other, then what is open of the geometry, coordinates and lattice
+    on a common time. Elements come with the positions; where the geometry is given it has a say in them.
+
+    Raises:
+        ConditionError: a name that is no field, or a given field whose template is not given.
+    """
+    if unknown := sorted(given - set(NEEDS)):
+        raise ConditionError(f"There is no field {unknown[0]!r}; they are {', '.join(NEEDS)}")
+    for name in sorted(given & {"coords"}):
+        if missing := [need for need in ("group", "positions") if need not in given]:
+            raise ConditionError(f"{name} are given without {' and '.join(missing)}, which they belong to")
+    drawn = [
+        tuple(f for f in fields if f not in given)
+        for fields in (("group",), ("positions", "elements"), ("coords", "lattice"))
+    ]
+    level = {name: 0.0 if name in given else 1.0 for name in NEEDS}
+    found = []
+    for fields in drawn:
+        if not fields:
+            continue
+        after = {**level, **dict.fromkeys(fields, 0.0)}
+        found.append(Stage(fields, {name: (level[name], after[name]) for name in NEEDS}))
+        level = after
+    return tuple(found)
+
+
+@dataclass(frozen=True, eq=False)
+class GivenParts:
+    """What is known of one crystal beside its ``TemplateConstraint``.
+
+    Attributes:
+        lattice_params: its lattice, None where open.
+        free_coords: coordinates of the constraint's orbits (``slots``) by place, None where open.
+    """
+
+    lattice_params: np.ndarray | None = None
+    free_coords: tuple[np.ndarray | None, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class JointSample:
+    """Crystals, in float64, with the log probability of their templates under the template model."""
+
+    crystals: CrystalBatch
+    log_prob: tuple[float, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class JointProcess:
+    """Templates by the discrete process, geometries by the continuous one, joined; it knows no network.
+
+    Attributes:
+        choice: process, schedule and solver of the geometry.
+        model: log odds of groups, positions and elements for constraints (one model per batch of constraints).
+        denoiser: guess at the clean geometry.
+    """
+
+    choice: ProcessChoice
+    model: Callable[[Sequence[TemplateConstraint]], NextOrbitModel]
+    denoiser: GeometryDenoiser
+
+    def sample(
+        self,
+        constraints: Sequence[TemplateConstraint],
+        parts: Sequence[GivenParts],
+        generators: Sequence[np.random.Generator],
+        *,
+        steps: int = 20,
+        proposals: int = 1,
+        temperature: float = 1.0,
+    ) -> JointSample:
+        """One crystal per constraint, everything that is given kept to the last digit.
+
+        De novo generation, prediction from a formula, a given template, completion of some given orbits, a given cell
+        and substitution of elements in a given geometry are all this one call, with different things given.
+
+        Where the whole geometry is given and elements are open, ``proposals`` templates are drawn for each crystal and
+        one is kept with probability proportional to ``exp(-(n / 2) e)``: e is the denoising error of the given geometry
+        with those elements, n its number of free numbers. That is sampling by importance: the template model proposes,
+        and the weight is the likelihood of the geometry as a diffusion model bounds it, up to the weighting of the
+        noise levels (Li et al., Your diffusion model is secretly a zero-shot classifier, 2023). With one proposal the
+        geometry has no say.
+
+        Args:
+            constraints: groups, composition, given orbits (``slots``).
+            parts: given lattices and coordinates.
+            generators: one random stream per crystal.
+            steps: passes of the denoiser.
+            proposals: templates tried for each crystal whose geometry is given.
+            temperature: of the template's choices.
+
+        Raises:
+            ConditionError: nothing can be as asked, or coordinates are given for orbits whose position is not.
+        """
+        _check(constraints, parts)
+        templates = sample_templates(
+            self.model(constraints), constraints, generators, temperature=temperature
+        )
+        streams = [torch.Generator().manual_seed(int(g.integers(2**63))) for g in generators]
+        rows = [i for i, p in enumerate(parts) if proposals > 1 and _whole(p, templates[i])]
+        if rows:
+            chosen = self._by_geometry(
+                rows, constraints, parts, generators, templates, streams, proposals, temperature
+            )
+            templates = [chosen.get(i, template) for i, template in enumerate(templates)]
+        batch = template_batch(templates)
+        given = given_geometry(batch, parts)
+        noise = GeometryNoise.draw_by_crystal(batch, streams)
+        crystals = sample_geometry(
+            self.choice.process,
+            batch,
+            self.denoiser,
+            noise=noise,
+            steps=steps,
+            solver=self.choice.solver,
+            schedule=self.choice.schedule,
+            given=given,
+            streams=streams,
+            lattice_variance=self.choice.lattice_variance,
+        )
+        exact = crystals.to(dtype=torch.float64)
+        whole = given_geometry(exact, parts)
+        return JointSample(whole.imposed_on(exact), tuple(t.log_prob for t in templates))
+
+    def _by_geometry(
+        self,
+        rows: list[int],
+        constraints: Sequence[TemplateConstraint],
+        parts: Sequence[GivenParts],
+        generators: Sequence[np.random.Generator],
+        templates: Sequence[SampledTemplate],
+        streams: Sequence[torch.Generator],
+        proposals: int,
+        temperature: float,
+    ) -> dict[int, SampledTemplate]:
+        """For each of these crystals one of its proposals, drawn by the error of its geometry."""
+        asked, own = [constraints[i] for i in rows], [generators[i] for i in rows]
+        tried = [[templates[i] for i in rows]]
+        for _ in range(proposals - 1):
+            tried.append(sample_templates(self.model(asked), asked, own, temperature=temperature))
+        batch = template_batch(tried[0])
+        noises = [GeometryNoise.draw_by_crystal(batch, [streams[i] for i in rows]) for _ in NOISE_LEVELS]
+        geometry = [parts[i] for i in rows]
+        errors = []
+        for candidates in tried:
+            candidate = template_batch(candidates)
+            clean = given_geometry(candidate, geometry).imposed_on(candidate)
+            errors.append(
+                denoising_error(self.choice.process, clean, self.denoiser, noises=noises).double().numpy()
+            )
+        numbers = batch.num_free.new_zeros(len(batch)).index_add(0, batch.orbit_to_crystal, batch.num_free)
+        weight = 0.5 * (numbers.numpy() + 1)
+        logits = -weight * np.array(errors)
+        found = {}
+        for k, (i, generator) in enumerate(zip(rows, own)):
+            share = np.exp(logits[:, k] - logits[:, k].max())
+            level = generator.random() * share.sum()
+            pick = min(int((share.cumsum() <= level).sum()), proposals - 1)
+            found[i] = tried[pick][k]
+        return found
+
+
+def template_batch(
+    templates: Sequence[SampledTemplate], *, dtype: torch.dtype = torch.float32
+) -> CrystalBatch:
+    """The templates as a batch whose geometry is still to come (zeros)."""
+    num_orbits = np.array([len(t.wyckoff_indices) for t in templates], dtype=np.int64)
+    return CrystalBatch.from_arrays(
+        space_group_number=np.array([t.space_group_number for t in templates], dtype=np.int64),
+        lattice_params=np.zeros((len(templates), MAX_LATTICE_PARAMS)),
+        num_orbits=num_orbits,
+        wyckoff_indices=np.concatenate([t.wyckoff_indices for t in templates]),
+        atomic_numbers=np.concatenate([t.atomic_numbers for t in templates]),
+        free_coords=np.zeros((int(num_orbits.sum()), 3)),
+        dtype=dtype,
+    )
+
+
+def given_geometry(batch: CrystalBatch, parts: Sequence[GivenParts]) -> GivenGeometry:
+    """The given parts in the order of the orbits of a batch: a template begins with the orbits of its slots."""
+    params, coords = torch.zeros_like(batch.lattice_params), torch.zeros_like(batch.free_coords)
+    lattice_known = torch.zeros(len(batch), dtype=torch.bool)
+    coords_known = torch.zeros(len(coords), dtype=torch.bool)
+    for i, (part, start) in enumerate(zip(parts, batch.orbit_start.tolist())):
+        if part.lattice_params is not None:
+            own = torch.as_tensor(part.lattice_params).to(params)
+            params[i, : len(own)] = own
+            lattice_known[i] = True
+        for k, free in enumerate(part.free_coords):
+            if free is not None:
+                own = torch.as_tensor(free).to(coords)
+                coords[start + k, : len(own)] = own
+                coords_known[start + k] = True
+    return GivenGeometry(params, lattice_known, coords, coords_known)
+
+
+def _whole(part: GivenParts, template: SampledTemplate) -> bool:
+    """Whether lattice and all coordinates are given."""
+    orbits = len(template.wyckoff_indices)
+    known = [free is not None for free in part.free_coords]
+    return part.lattice_params is not None and len(known) == orbits and all(known)
+
+
+def _check(constraints: Sequence[TemplateConstraint], parts: Sequence[GivenParts]) -> None:
+    if len(constraints) != len(parts):
+        raise ConditionError(f"{len(constraints)} constraints need as many given parts, got {len(parts)}")
+    for constraint, part in zip(constraints, parts):
+        if len(part.free_coords) > len(constraint.slots):
+            raise ConditionError(
+                f"Coordinates of {len(part.free_coords)} orbits are given, but only {len(constraint.slots)} orbits"
+            )
+        for slot, free in zip(constraint.slots, part.free_coords):
+            if free is not None and slot.position is None:
+                raise ConditionError("Coordinates are given for an orbit whose Wyckoff position is not")
+        if part.lattice_params is not None and len(constraint.space_groups) != 1:
+            raise ConditionError(
+                f"Lattice parameters belong to one space group, got {len(constraint.space_groups)} groups"
+            )

@@ -1,0 +1,164 @@
+"""The joint process: the partial order, every row of the task table, and elements chosen by a given geometry."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from nucleate.crystal import Crystal, CrystalBatch
+from nucleate.crystal.tables import group_arrays
+from nucleate.errors import ConditionError
+from nucleate.processes.choice import ProcessChoice
+from nucleate.processes.geometry_flow import GeometryFlow
+from nucleate.processes.joint_process import NEEDS, GivenParts, JointProcess, stages
+from nucleate.processes.template_constraints import template_constraint
+from nucleate.processes.template_process import TemplateState
+
+FLOW = GeometryFlow(torch.tensor([1.6, 0, 0, 0, 0, 0]), torch.tensor([0.2, 0.4, 0.4, 0.2, 0.2, 0.2]))
+RUTILE = Crystal(
+    136, np.array([1.45, -0.3]), np.array([0, 5]), np.array([22, 8]), np.array([[0, 0, 0], [0.305, 0, 0]])
+)
+
+
+class Even:
+    """Every choice is equally likely."""
+
+    def group_logits(self, state: TemplateState) -> Tensor:
+        return torch.zeros(len(state.crystals), 230)
+
+    def position_logits(self, state: TemplateState) -> Tensor:
+        counts = np.diff(group_arrays()["position_start"])[state.space_group_number.numpy() - 1]
+        return torch.zeros(len(state.crystals), 1 + int(counts.max()))
+
+    def element_logits(self, state: TemplateState, positions: Tensor) -> Tensor:
+        return torch.zeros(len(state.crystals), 103)
+
+
+@dataclass
+class Guess:
+    displacements: Tensor
+    lattice_params: Tensor
+
+
+def still(noisy: CrystalBatch, coord_level: Tensor, lattice_level: Tensor) -> Guess:
+    return Guess(torch.zeros(len(noisy.position_ids), 3), noisy.lattice_params)
+
+
+def joint(denoiser=still) -> JointProcess:
+    return JointProcess(ProcessChoice.of_flow(FLOW), lambda constraints: Even(), denoiser)
+
+
+def generators(count: int) -> list[np.random.Generator]:
+    return [np.random.default_rng([7, i]) for i in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("given", "drawn"),
+    [
+        (set(), [("group",), ("positions", "elements"), ("coords", "lattice")]),
+        ({"group"}, [("positions", "elements"), ("coords", "lattice")]),
+        ({"group", "positions"}, [("elements",), ("coords", "lattice")]),
+        ({"group", "positions", "elements"}, [("coords", "lattice")]),
+        ({"group", "positions", "elements", "lattice"}, [("coords",)]),
+        ({"group", "positions", "coords", "lattice"}, [("elements",)]),
+        (set(NEEDS), []),
+    ],
+)
+def test_fields_come_in_their_order_and_given_ones_stay_clean(given: set, drawn: list) -> None:
+    found = stages(frozenset(given))
+    assert [s.fields for s in found] == drawn
+    known = set(given)
+    for stage in found:
+        for name in stage.fields:
+            assert stage.levels[name] == (1.0, 0.0)
+            # what a field needs is known before it, or drawn with it as one object
+            assert set(NEEDS[name]) <= known | set(stage.fields)
+        for name in known:
+            assert stage.levels[name] == (0.0, 0.0)
+        for name in set(NEEDS) - known - set(stage.fields):
+            assert stage.levels[name] == (1.0, 1.0)
+        known |= set(stage.fields)
+    assert known == set(NEEDS)
+
+
+def test_what_has_no_place_to_stand_is_refused() -> None:
+    with pytest.raises(ConditionError, match="coords are given without group and positions"):
+        stages(frozenset({"coords"}))
+    with pytest.raises(ConditionError, match="no field 'spin'"):
+        stages(frozenset({"spin"}))
+    constraint = template_constraint(composition={22: 2, 8: 4})
+    with pytest.raises(ConditionError, match="Lattice parameters belong to one space group, got 230"):
+        joint().sample([constraint], [GivenParts(RUTILE.lattice_params)], generators(1))
+    slots = template_constraint(space_groups=[136], orbits=[(None, 22)])
+    with pytest.raises(ConditionError, match="an orbit whose Wyckoff position is not"):
+        joint().sample([slots], [GivenParts(None, (np.zeros(3),))], generators(1))
+
+
+def test_every_row_of_the_task_table_keeps_what_is_given() -> None:
+    """Nothing, a formula, a group with some orbits and their coordinates, a cell, a whole geometry without elements."""
+    tight = {"min_atoms": 2, "max_atoms": 8}
+    orbits = list(zip(RUTILE.wyckoff_indices.tolist(), (None, None), strict=True))
+    coords = (RUTILE.free_coords[0], RUTILE.free_coords[1])
+    asked = [
+        (template_constraint(**tight), GivenParts()),
+        (template_constraint(composition={22: 2, 8: 4}), GivenParts()),
+        (
+            template_constraint(space_groups=[136], orbits=[(5, 8)], max_atoms=14),
+            GivenParts(None, coords[1:]),
+        ),
+        (template_constraint(space_groups=[225], **tight), GivenParts(np.array([1.7]))),
+        (
+            template_constraint(space_groups=[136], orbits=orbits, complete=True),
+            GivenParts(RUTILE.lattice_params, coords),
+        ),
+    ]
+    made = joint().sample([c for c, _ in asked], [p for _, p in asked], generators(len(asked)), steps=3)
+    crystals = made.crystals.to_crystals()
+    assert crystals[1].composition == {22: 2, 8: 4}
+    completed = crystals[2]
+    assert (completed.wyckoff_indices[0], completed.atomic_numbers[0]) == (5, 8)
+    np.testing.assert_array_equal(completed.free_coords[0], RUTILE.free_coords[1])
+    np.testing.assert_array_equal(crystals[3].lattice_params, [1.7])
+    substituted = crystals[4]
+    np.testing.assert_array_equal(substituted.free_coords, RUTILE.free_coords)
+    np.testing.assert_array_equal(substituted.lattice_params, RUTILE.lattice_params)
+    assert len(substituted.wyckoff_indices) == 2
+    alone = (
+        joint().sample([asked[2][0]], [asked[2][1]], [generators(3)[2]], steps=3).crystals.to_crystals()[0]
+    )
+    np.testing.assert_allclose(alone.free_coords, completed.free_coords, atol=1e-6)
+
+
+def test_a_given_geometry_has_a_say_in_its_elements() -> None:
+    """A denoiser that finds rutile back only with titanium and oxygen on it: proposals are drawn accordingly."""
+    clean = CrystalBatch.from_crystals([RUTILE])
+
+    def expert(noisy: CrystalBatch, coord_level: Tensor, lattice_level: Tensor) -> Guess:
+        right = (noisy.atomic_numbers.reshape(-1, 2) == torch.tensor([22, 8])).all(dim=1)
+        params = noisy.lattice_params.clone()
+        params[right, :2] = clean.lattice_params[0, :2].to(params)
+        params[~right, :2] += 1.0
+        return Guess(torch.zeros(len(noisy.position_ids), 3), params)
+
+    orbits = [(0, None), (5, None)]
+    constraint = template_constraint(
+        space_groups=[136], orbits=orbits, complete=True, composition={22: 2, 8: 4}
+    )
+    other = template_constraint(space_groups=[136], orbits=orbits, complete=True, allowed=[22, 8, 14])
+    given = GivenParts(RUTILE.lattice_params, (RUTILE.free_coords[0], RUTILE.free_coords[1]))
+    count = 30
+    shares = {}
+    for proposals in (1, 24):
+        made = joint(expert).sample(
+            [other] * count, [given] * count, generators(count), steps=1, proposals=proposals
+        )
+        found = [tuple(c.atomic_numbers.tolist()) for c in made.crystals.to_crystals()]
+        shares[proposals] = np.mean([z == (22, 8) for z in found])
+    assert shares[1] < 0.5  # one of nine by chance
+    assert shares[24] > 0.8
+    forced = joint(expert).sample([constraint], [given], generators(1), steps=1).crystals.to_crystals()[0]
+    assert forced.atomic_numbers.tolist() == [22, 8]
