@@ -100,7 +100,7 @@ def test_matches_by_kind_count_each_test_structure_once(report: Report) -> None:
     assert best.name == "best of 10"
     shares = {label: (a, b) for label, a, b in zip(reversed(chart.labels), first.y, best.y)}
     assert shares["all (n = 3)"] == pytest.approx((100 / 3, 200 / 3))
-    assert shares["1 to 4 atoms (n = 1)"] == pytest.approx((0, 100))
+    assert shares["1 to 5 atoms (n = 1)"] == pytest.approx((0, 100))
     assert shares["53 or more atoms (n = 1)"] == pytest.approx((0, 0))
     assert shares["monoclinic (n = 2)"] == pytest.approx((50, 50))
     expected = wilson_interval(1, 3)

@@ -8,11 +8,10 @@ from typing import Any
 import pyarrow as pa
 
 from nucleate.evaluation.charts import Chart, Series
+from nucleate.evaluation.csp_summary import ATOMS, FREE_COORDS
 from nucleate.evaluation.statistics import wilson_interval
 
 _SYSTEMS = ("cubic", "hexagonal", "trigonal", "tetragonal", "orthorhombic", "monoclinic", "triclinic")
-_ATOMS = ((1, 4), (5, 8), (9, 12), (13, 20), (21, 52), (53, 10**9))
-_FREE = ((0, 0), (1, 1), (2, 2), (3, 3), (4, 5), (6, 8), (9, 10**9))
 
 
 def match_charts(table: pa.Table) -> list[Chart]:
@@ -27,8 +26,10 @@ def match_charts(table: pa.Table) -> list[Chart]:
     if not targets:
         return []
     strata: list[tuple[str, Callable[[dict[str, Any]], bool]]] = [("all", lambda target: True)]
-    strata += [(f"{_range(low, high)} atoms", _between("atoms", low, high)) for low, high in _ATOMS]
-    strata += [(f"{_range(low, high)} free coordinates", _between("free", low, high)) for low, high in _FREE]
+    strata += [(f"{_range(low, high)} atoms", _between("atoms", low, high)) for low, high in ATOMS]
+    strata += [
+        (f"{_range(low, high)} free coordinates", _between("free", low, high)) for low, high in FREE_COORDS
+    ]
     strata += [(system, _equal("system", system)) for system in _SYSTEMS]
     rows = []
     for label, belongs in strata:
@@ -81,18 +82,20 @@ def _targets(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return list(found.values())
 
 
-def _between(key: str, low: int, high: int) -> Callable[[dict[str, Any]], bool]:
-    return lambda target: target[key] is not None and low <= target[key] <= high
+def _between(key: str, low: int, high: int | None) -> Callable[[dict[str, Any]], bool]:
+    return lambda target: (
+        target[key] is not None and low <= target[key] and (high is None or target[key] <= high)
+    )
 
 
 def _equal(key: str, value: str) -> Callable[[dict[str, Any]], bool]:
     return lambda target: target[key] == value
 
 
-def _range(low: int, high: int) -> str:
+def _range(low: int, high: int | None) -> str:
     if low == high:
         return str(low)
-    return f"{low} or more" if high >= 10**9 else f"{low} to {high}"
+    return f"{low} or more" if high is None else f"{low} to {high}"
 
 
 def _series(name: str, flags: list[list[bool]]) -> Series:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -36,12 +36,14 @@ class TargetScore:
     """A test structure and what its samples came to.
 
     Attributes:
+        row: of the test structure in the reference.
         atoms, system, free_coords: of the test structure.
         rms: of each sample in order, NaN where it does not match.
         valid: whether each sample and the test structure are valid.
         recall: smallest rms of any prediction of the set, NaN without one.
     """
 
+    row: int
     atoms: int
     system: str
     free_coords: int
@@ -67,12 +69,13 @@ def target_scores(table: pa.Table) -> list[TargetScore]:
             rows_of[target].append(row)
     return [
         TargetScore(
+            row=target,
             **{name: columns[name][rows[0]] for name in names},
             rms=np.array([np.nan if rms[row] is None else rms[row] for row in rows]),
             valid=np.array([bool(valid[row]) for row in rows]),
             recall=np.nan if recall[rows[0]] is None else recall[rows[0]],
         )
-        for rows in rows_of.values()
+        for target, rows in rows_of.items()
     ]
 
 
@@ -85,7 +88,7 @@ def csp_metrics(table: pa.Table, context: Context) -> list[Metric]:
         note = "no reference was named" if context.reference is None else NO_TARGETS
         names = ("match_rate", "match_rmse", "match_rmse_all", "metre", "crmse")
         return [Metric(name, None, 0, None, protocol=criterion, note=note) for name in names]
-    asked = f"{len(found):,} test structures named by the set; {criterion}"
+    asked = f"test structures named by the set; {criterion}"
     return [
         *_one_and_many(found, settings.samples, settings.csp_stol, asked, settings.resamples, context.seed),
         *_recall(found, settings.samples, settings.csp_stol, asked, settings.resamples, context.seed),
@@ -114,8 +117,9 @@ def _one_and_many(
     metrics = []
     for suffix, (rms, protocol) in rules.items():
         matched = ~np.isnan(rms)
+        filled = np.where(matched, rms, stol)
         metrics += [
-            proportion(f"match_rate{suffix}", matched, protocol=protocol),
+            proportion(f"match_rate{suffix}", matched, protocol=protocol, answers=_by_target(found, matched)),
             mean_metric(
                 f"match_rmse{suffix}",
                 rms[matched],
@@ -123,14 +127,16 @@ def _one_and_many(
                 better="lower",
                 seed=seed,
                 resamples=resamples,
+                answers=_by_target(found, rms),
             ),
             mean_metric(
                 f"match_rmse_all{suffix}",
-                np.where(matched, rms, stol),
+                filled,
                 protocol=f"mean over all test structures, {stol:g} where unmatched; {protocol}",
                 better="lower",
                 seed=seed,
                 resamples=resamples,
+                answers=_by_target(found, filled),
             ),
         ]
     per_trial = proportion(
@@ -147,17 +153,29 @@ def _recall(
     everyone = (
         f"any prediction of the set, first {k} samples of each test structure (arXiv:2509.12178); {asked}"
     )
+    filled = np.where(matched, np.minimum(rms, stol), stol)
     return [
-        proportion("metre", matched, protocol=f"share of test structures matched by {everyone}"),
+        proportion(
+            "metre",
+            matched,
+            protocol=f"share of test structures matched by {everyone}",
+            answers=_by_target(found, matched),
+        ),
         mean_metric(
             "crmse",
-            np.where(matched, np.minimum(rms, stol), stol),
+            filled,
             protocol=f"mean over test structures of the smallest rms of {everyone}; {stol:g} where unmatched",
             better="lower",
             seed=seed,
             resamples=resamples,
+            answers=_by_target(found, filled),
         ),
     ]
+
+
+def _by_target(found: Sequence[TargetScore], values: np.ndarray) -> dict[Hashable, float]:
+    """The value of each test structure, for comparing two sets test structure by test structure."""
+    return {target.row: float(value) for target, value in zip(found, values)}
 
 
 def _by_kind(found: Sequence[TargetScore], asked: str) -> list[Metric]:
