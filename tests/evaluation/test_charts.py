@@ -109,7 +109,9 @@ def test_matches_by_kind_count_each_test_structure_once(report: Report) -> None:
 
 
 def test_curves_also_stand_against_seconds(report: Report) -> None:
-    assert _chart(report, "compute_efficiency").series[0].x == (2.0, 20.0, 80.0)
+    compute = _chart(report, "compute_efficiency").series[0]
+    assert (compute.x, compute.y) == ((2.0, 20.0, 80.0), (1.0, 9.0, 30.0))
+    assert _chart(report, "sample_efficiency").series[0].y == pytest.approx((100.0, 90.0, 75.0))
 
 
 def test_families_that_did_not_run_have_no_drawing(report: Report) -> None:

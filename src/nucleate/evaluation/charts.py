@@ -55,7 +55,7 @@ class Chart:
         y_label: beside the vertical axis.
         series: what is drawn, ours first.
         labels: text at each position of the vertical axis of ``intervals``.
-        logarithmic: whether both axes are.
+        logarithmic: whether the horizontal axis is.
     """
 
     name: str
@@ -161,7 +161,8 @@ def _space_groups(report: Report) -> list[Chart]:
 
 def _linear_edges(values: np.ndarray) -> np.ndarray:
     low, high = np.quantile(values, [0.001, 0.999])
-    return np.linspace(low, high if high > low else low + 1, 41)
+    bins = int(np.clip(2 * len(values) ** (1 / 3), 8, 60))  # Rice's rule: no finer than the sample allows
+    return np.linspace(low, high if high > low else low + 1, bins + 1)
 
 
 def _whole_edges(values: np.ndarray) -> np.ndarray:
@@ -221,31 +222,43 @@ def _hull(report: Report) -> list[Chart]:
 
 
 def _efficiency(report: Report) -> list[Chart]:
+    """Different hits per sample drawn, which falls where a generator repeats itself, and hits against seconds."""
     content = report.about["sample_efficiency"]
-    curves, samples = content["curves"], content["samples"]
+    curves, samples = content["curves"], np.array(content["samples"], dtype=float)
     if not curves or len(samples) < 2:
         return []
-
-    def chart(name: str, title: str, label: str, scale: float) -> Chart:
-        series = [
-            Series(key.replace("_", " + "), tuple(scale * n for n in samples), tuple(values))
-            for key, values in curves.items()
-        ]
-        return Chart(
-            name=name,
-            title=title,
-            subtitle="expected over all orders of the samples; equal crystals count once (but in valid)",
+    names = {key: key.replace("_", " + ") for key in curves}
+    how = "expected over all orders of the samples; equal crystals count once (but in valid)"
+    found = [
+        Chart(
+            name="sample_efficiency",
+            title="Sample efficiency",
+            subtitle=how,
             kind="lines",
-            x_label=label,
-            y_label="crystals",
-            series=tuple(series),
+            x_label="samples drawn",
+            y_label="different crystals per 100 samples",
+            series=tuple(
+                Series(names[key], tuple(samples), tuple(100 * np.array(values) / samples))
+                for key, values in curves.items()
+            ),
             logarithmic=True,
         )
-
-    found = [chart("sample_efficiency", "Sample efficiency", "samples drawn", 1.0)]
+    ]
     if content["seconds_per_sample"]:
-        scale = content["seconds_per_sample"]
-        found.append(chart("compute_efficiency", "Quality against compute", "seconds of generation", scale))
+        seconds = samples * content["seconds_per_sample"]
+        found.append(
+            Chart(
+                name="compute_efficiency",
+                title="Quality against compute",
+                subtitle=how,
+                kind="lines",
+                x_label="seconds of generation",
+                y_label="different crystals",
+                series=tuple(
+                    Series(names[key], tuple(seconds), tuple(values)) for key, values in curves.items()
+                ),
+            )
+        )
     return found
 
 

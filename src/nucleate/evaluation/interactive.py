@@ -99,5 +99,6 @@ def figure(chart: Chart) -> go.Figure:
         drawn.update_yaxes(categoryorder="array", categoryarray=list(chart.labels))
     if chart.logarithmic:
         drawn.update_xaxes(type="log")
-        drawn.update_yaxes(type="log")
+    if chart.kind == "lines":
+        drawn.update_yaxes(rangemode="tozero")
     return drawn

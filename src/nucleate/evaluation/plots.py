@@ -150,8 +150,6 @@ def _lines(axes: Axes, chart: Chart) -> None:
         axes.plot(series.x, series.y, color=colour_of(series, number), lw=1.8, label=series.name)
     if chart.logarithmic:
         axes.set_xscale("log")
-        axes.set_yscale("symlog", linthresh=1)
-    else:
-        axes.set_xlim(chart.series[0].x[0], chart.series[0].x[-1])
-        axes.set_ylim(bottom=0)
+    axes.set_xlim(chart.series[0].x[0], chart.series[0].x[-1])
+    axes.set_ylim(bottom=0)
     axes.grid(color=MUTED, alpha=0.2, lw=0.6)
