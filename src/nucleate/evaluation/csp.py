@@ -94,7 +94,7 @@ class CspFamily:
         """Each prediction against its own test structure; crystals that name none have empty rows."""
         if context.reference is None:
             return [{} for _ in candidates]
-        targets = _targets(context.reference)
+        targets = _targets(context.reference, context.settings)
         return [
             _row(candidate, targets.of(candidate.id, candidate.given), context.settings)
             for candidate in candidates
@@ -118,15 +118,16 @@ class CspFamily:
         return csp_metrics(table, context)
 
 
-_TARGETS: dict[tuple[str, str], Targets] = {}
+_TARGETS: dict[tuple[object, ...], Targets] = {}
 
 
-def _targets(reference: Reference) -> Targets:
+def _targets(reference: Reference, settings: Settings) -> Targets:
     """The targets of this process: those of one chunk serve the next."""
-    key = (reference.content_hash, reference.store.location)
+    limits = {"min_distance": settings.min_distance, "min_volume": settings.min_volume}
+    key = (reference.content_hash, reference.store.location, *limits.values())
     if key not in _TARGETS:
         _TARGETS.clear()
-        _TARGETS[key] = Targets(reference)
+        _TARGETS[key] = Targets(reference, **limits)
     return _TARGETS[key]
 
 
@@ -155,7 +156,7 @@ def _row(candidate: Candidate, target: Target | None, settings: Settings) -> dic
         return row
     limits = {"min_distance": settings.min_distance, "min_volume": settings.min_volume}
     row["csp_same_group"] = crystal.space_group_number == target.crystal.space_group_number
-    row["csp_valid"] = is_valid(cell, **limits) and is_valid(target.cell, **limits)
+    row["csp_valid"] = target.valid and is_valid(cell, **limits)
     row["csp_same_formula"] = crystal.formula == target.crystal.formula
     if not row["csp_same_formula"]:
         return row

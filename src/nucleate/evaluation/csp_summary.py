@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ NO_TARGETS = (
 )
 ATOMS = ((1, 5), (6, 10), (11, 20), (21, 52), (53, None))
 FREE_COORDS = ((0, 0), (1, 1), (2, 2), (3, 3), (4, 5), (6, 8), (9, None))
+ENOUGH = 20  # test structures of a space group that has a rate of its own
 ERRORS = {
     "csp_coordinates_mse": ("Å²", "squared displacement of paired sites"),
     "csp_bonds_mse": ("Å²", "squared error of the lengths of the test structure's bonds (Brunner)"),
@@ -37,7 +38,7 @@ class TargetScore:
 
     Attributes:
         row: of the test structure in the reference.
-        atoms, system, free_coords: of the test structure.
+        atoms, group, system, free_coords: of the test structure.
         rms: of each sample in order, NaN where it does not match.
         valid: whether each sample and the test structure are valid.
         recall: smallest rms of any prediction of the set, NaN without one.
@@ -45,6 +46,7 @@ class TargetScore:
 
     row: int
     atoms: int
+    group: int
     system: str
     free_coords: int
     rms: np.ndarray
@@ -59,7 +61,7 @@ class TargetScore:
 
 def target_scores(table: pa.Table) -> list[TargetScore]:
     """The test structures that the rows name, in the order in which they are first named."""
-    names = ("atoms", "system", "free_coords")
+    names = ("atoms", "group", "system", "free_coords")
     columns = {name: table.column(f"csp_target_{name}").to_pylist() for name in names}
     rms, valid = table.column("csp_rms").to_pylist(), table.column("csp_valid").to_pylist()
     recall = table.column("csp_recall_rms").to_pylist()
@@ -184,6 +186,9 @@ def _by_kind(found: Sequence[TargetScore], asked: str) -> list[Metric]:
         groups[f"atoms_{low}_{high or 'more'}"] = [t for t in found if _inside(t.atoms, low, high)]
     for system in sorted({t.system for t in found}):
         groups[system] = [t for t in found if t.system == system]
+    numbers = Counter(t.group for t in found)
+    for number in sorted(n for n, count in numbers.items() if count >= ENOUGH):
+        groups[f"group_{number}"] = [t for t in found if t.group == number]
     for low, high in FREE_COORDS:
         name = f"free_{low}" if high == low else f"free_{low}_{high or 'more'}"
         groups[name] = [t for t in found if _inside(t.free_coords, low, high)]

@@ -30,6 +30,7 @@ class Target:
         crystal: the stored crystal.
         cell: the source's own cell where the store keeps frames, else the primitive cell.
         reduced: that cell, reduced for matching.
+        valid: whether it passes the structural and compositional checks of published evaluations.
     """
 
     id: str
@@ -37,6 +38,7 @@ class Target:
     crystal: Crystal
     cell: UnitCell
     reduced: ReducedCell
+    valid: bool
 
 
 class Targets:
@@ -47,10 +49,16 @@ class Targets:
     1. the column ``target_id`` that came with it;
     2. its id, if that is the id of a record;
     3. its id up to the last ``_``: ``mp-1234_0``, ``mp-1234_1`` are samples of ``mp-1234``.
+
+    Args:
+        reference: where the test structures are.
+        min_distance: shortest distance (Å) of a valid crystal.
+        min_volume: smallest volume (Å³) of a valid cell.
     """
 
-    def __init__(self, reference: Reference) -> None:
+    def __init__(self, reference: Reference, *, min_distance: float, min_volume: float) -> None:
         self._store = reference.store.whole()
+        self._limits = {"min_distance": min_distance, "min_volume": min_volume}
         self._by_id = lru_cache(maxsize=_KEPT)(self._find)
 
     def of(self, record_id: str, given: Mapping[str, Any]) -> Target | None:
@@ -69,7 +77,8 @@ class Targets:
             # No record of this id; damage to the store shows when the shard is read for anything else.
             return None
         cell = store_cell(self._store, record.row)
-        return Target(record.id, record.row, record.crystal, cell, reduce_cell(cell))
+        valid = is_valid(cell, **self._limits)
+        return Target(record.id, record.row, record.crystal, cell, reduce_cell(cell), valid)
 
 
 def is_valid(cell: UnitCell, *, min_distance: float, min_volume: float) -> bool:
