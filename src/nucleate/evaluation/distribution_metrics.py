@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 import pyarrow as pa
 
+from nucleate.crystal import space_group
 from nucleate.data.property_values import as_numbers
 from nucleate.evaluation.context import Context
 from nucleate.evaluation.coverage import coverage
@@ -353,11 +354,16 @@ def kind_metrics(table: pa.Table, context: Context) -> list[Metric]:
         else None
     )
     encoded = table.column("prototype_key").drop_null().to_pylist()
-    groups = table.column("space_group_number").drop_null().to_pylist()
+    groups = [_unmirrored(n) for n in table.column("space_group_number").drop_null().to_pylist()]
     metrics = []
     for name, word, own, of in (
         ("elements", "element", _elements_of(element_presence(table.column("elements"))), _elements),
-        ("space_groups", "space_group", groups, lambda n: n.space_group_number.tolist()),
+        (
+            "space_groups",
+            "space_group",
+            groups,
+            lambda n: [_unmirrored(g) for g in n.space_group_number.tolist()],
+        ),
         ("prototypes", "prototype", encoded, lambda n: n.prototype_key.tolist()),
     ):
         wanted = None if target is None else set(of(target))
@@ -414,6 +420,13 @@ def _kinds(
         note=few,
     )
     return [effective, reached]
+
+
+@cache
+def _unmirrored(number: int) -> int:
+    """The lower number of an enantiomorphic pair, the group itself otherwise: hands are not counted apart."""
+    normalizer = space_group(number).normalizer
+    return min(number, normalizer.mirror_partner) if normalizer.mirror is not None else number
 
 
 def _elements(numbers: Numbers) -> list[int]:

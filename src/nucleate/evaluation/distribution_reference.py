@@ -87,9 +87,9 @@ class Numbers:
 
 
 def numeric_properties(reference: Reference) -> tuple[str, ...]:
-    """Names of the scalar numeric properties of the store, in alphabetical order."""
+    """Names of the measured quantities of the store, in alphabetical order: real numbers, not counts or labels."""
     columns = reference.store.manifest.properties
-    return tuple(sorted(name for name, column in columns.items() if column.kind in ("integer", "number")))
+    return tuple(sorted(name for name, column in columns.items() if column.kind == "number"))
 
 
 def sample_rows(total: int, n: int, *, seed: int) -> Int[np.ndarray, "rows"]:
