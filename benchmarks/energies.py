@@ -98,8 +98,9 @@ def main() -> None:
         else []
     )
     done = {row["id"] for row in rows}
-    for entry in load_bundled():
-        if entry.id in done or encode(entry.unit_cell).crystal.num_atoms_primitive > arguments.max_atoms:
+    sizes = {entry.id: encode(entry.unit_cell).crystal.num_atoms_primitive for entry in load_bundled()}
+    for entry in sorted(load_bundled(), key=lambda entry: sizes[entry.id]):  # small ones first
+        if entry.id in done or sizes[entry.id] > arguments.max_atoms:
             continue
         rows.append(compare(entry, potential, optimiser, arguments.fmax))
         with arguments.out.open("a") as file:

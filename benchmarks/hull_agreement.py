@@ -9,8 +9,8 @@ where none is given), as they are (``--window 0``) or relaxed where they lie nea
 
 Prints Spearman's rank correlation and the offset, for all samples and for those whose hull is *verified*: there is a
 Materials Project record of exactly the sample's elements, and no record of the system or its subsystems has a given DFT
-energy above hull more than 0.01 eV/atom larger than above the hull of our own records' DFT energies. That criterion knows
-neither CHGNet nor FlowMM. Energies are kept in ``--cache``; a killed run goes on.
+energy above hull more than 0.01 eV/atom larger than above the hull of our own records' DFT energies. That criterion
+knows neither CHGNet nor FlowMM. Energies are kept in ``--cache``; a killed run goes on.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from nucleate.energetics.batched_relaxation import relax, relax_stream
 from nucleate.energetics.cache import ResultCache
 from nucleate.energetics.potential import Evaluation
 from nucleate.energetics.records import crystal_digest, relaxation_from_json, relaxation_to_json
-from nucleate.energetics.relaxation import RelaxationPath, RelaxationSettings
+from nucleate.energetics.relaxation import RelaxationPath, RelaxationSettings, closest_contact
 from nucleate.energetics.stiffness import model_hessian
 from nucleate.energetics.symmetric_coordinates import SymmetricCoordinates
 from nucleate.errors import ConfigError
@@ -173,6 +173,21 @@ def test_collapsed_orbits_and_colliding_atoms_never_reach_the_potential() -> Non
         assert word in result.reason
         assert potential.cells == 0
         assert result.evaluations == 0
+
+
+def test_atoms_that_begin_too_near_move_apart() -> None:
+    # generated crystals often start like this: forces of 40 eV/Å and contacts no real crystal has
+    cell = bundled("cu3au").unit_cell()
+    coords = cell.frac_coords.copy()
+    first, second = 1, 2
+    toward = (coords[second] - coords[first] + 0.5) % 1 - 0.5
+    coords[first] += 0.62 * toward
+    crystal = encode(UnitCell(cell.lattice, coords, cell.atomic_numbers)).crystal
+    assert closest_contact(crystal).ratio < 0.5
+    result = relax([crystal], emt(), settings=RelaxationSettings(fmax=0.02))[0]
+    assert result.converged
+    assert closest_contact(result.crystal).ratio > 0.9
+    assert result.initial_max_force > 10
 
 
 def test_a_step_the_potential_cannot_take_is_shortened(rng: np.random.Generator) -> None:

@@ -29,7 +29,11 @@ LARGEST_STRAIN = 0.1
 """Largest principal strain in one step of a fresh model."""
 
 COLLISION = 0.45
-"""Atoms nearer than this multiple of the least distance real crystals have between their elements collide."""
+"""No step takes atoms nearer than this multiple of the least distance real crystals have between their elements, unless
+they were as near before."""
+
+OVERLAP = 0.2
+"""A crystal with atoms nearer than this multiple of it is not begun: most potentials know nothing about that."""
 
 VOLUME_RANGE = (0.25, 5.0)
 """A crystal whose volume leaves this range, relative to its first, has exploded or collapsed."""
@@ -137,14 +141,17 @@ class RelaxationPath:
         self._energy = self._initial_energy = math.nan
         self._forces = self._initial_forces = (math.nan, math.nan)
         self._shortenings = 0
+        self._nearest = self._trial_nearest = 1.0
         self._reason = ""
         try:
             crystal.check_orbits()
         except WyckoffError as error:
             self._end(f"an orbit has collapsed: {error}")
             return
-        if contact := collision(crystal, factor=0.2):
-            self._end(f"atoms collide: {contact}")
+        contact = closest_contact(crystal)
+        self._nearest = self._trial_nearest = contact.ratio
+        if contact.ratio < OVERLAP:
+            self._end(f"atoms collide: {contact.text}")
 
     @property
     def finished(self) -> bool:
@@ -173,6 +180,7 @@ class RelaxationPath:
         else:
             kept = self._optimiser.observe(enthalpy, gradient)
         if kept or max(forces) < self._settings.fmax:
+            self._nearest = self._trial_nearest
             self._best, self._energy, self._forces = crystal, evaluation.energy, forces
         if max(forces) < self._settings.fmax:
             self._end("converged")
@@ -249,10 +257,11 @@ class RelaxationPath:
                 word = "collapsed" if change < 1 else "exploded"
                 self._end(f"{word}: the volume went to {change:.2f} of the given one")
                 return
-            trouble = collision(trial, factor=COLLISION)
-            if not trouble:
-                self.pending = trial
+            contact = closest_contact(trial)
+            if contact.ratio >= min(COLLISION, 0.9 * self._nearest):
+                self.pending, self._trial_nearest = trial, contact.ratio
                 return
+            trouble = contact.text
             point = self._optimiser.shorten()
         self._end(f"atoms collide: {trouble}")
 
@@ -292,26 +301,37 @@ def force_norms(
     return largest, float(np.linalg.norm(rows, axis=1).max())
 
 
-def collision(crystal: Crystal, *, factor: float) -> str:
-    """The worst pair of atoms nearer than ``factor`` times the least distance of real crystals; empty if none."""
+@dataclass(frozen=True)
+class Contact:
+    """The closest contact of a crystal, relative to the least distance that real crystals have.
+
+    Attributes:
+        ratio: distance over that least distance, of the pair where it is smallest; 1 where none is below 1.
+        text: the pair and its distance in words; empty where none is below 1.
+    """
+
+    ratio: float
+    text: str
+
+
+def closest_contact(crystal: Crystal) -> Contact:
+    """The pair of atoms that is nearest by the measure of what is usual for its elements; 0 for a collapsed cell."""
     cell = crystal.unit_cell("primitive")
     z = np.minimum(cell.atomic_numbers, NUM_ELEMENTS)
     least = minimum_distance_matrix()
     present = np.unique(z)
     try:
         pairs = neighbours_within(
-            cell.lattice, cell.frac_coords, radius=factor * float(least[np.ix_(present, present)].max())
+            cell.lattice, cell.frac_coords, radius=float(least[np.ix_(present, present)].max())
         )
     except InvalidStructureError as error:
-        return str(error)
-    if not len(pairs):
-        return ""
+        return Contact(0.0, str(error))
     ratio = pairs.distances / least[z[pairs.first], z[pairs.second]]
+    if not len(pairs) or ratio.min() >= 1:
+        return Contact(1.0, "")
     worst = int(ratio.argmin())
-    if ratio[worst] >= factor:
-        return ""
     a, b = (element_symbol(int(cell.atomic_numbers[i])) for i in (pairs.first[worst], pairs.second[worst]))
-    return f"{a} and {b} are {pairs.distances[worst]:.3f} Å apart"
+    return Contact(float(ratio[worst]), f"{a} and {b} are {pairs.distances[worst]:.3f} Å apart")
 
 
 def _found_group(crystal: Crystal, symprec: float) -> int | None:
