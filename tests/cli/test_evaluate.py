@@ -73,6 +73,17 @@ def test_settings_and_seed_reach_the_evaluation(sets: Path, tmp_path: Path) -> N
     assert content["far_enough"]["value"] < 1
 
 
+def test_a_set_without_a_single_crystal_is_a_failure(tmp_path: Path) -> None:
+    (tmp_path / "none").mkdir()
+    (tmp_path / "none" / "a.cif").write_text("data_a")
+    code, text = _run(tmp_path / "none", "-o", tmp_path / "report", "--metrics", "nearest,condition")
+    assert code == 1
+    assert "None of the 1 inputs" in text
+    assert "0.00 %" in text
+    assert "\ncondition" not in text
+    assert (tmp_path / "report" / "crystals.csv").exists()
+
+
 def test_two_sets_are_compared(sets: Path, tmp_path: Path) -> None:
     out = tmp_path / "both"
     code, text = _run(sets / "good", sets / "bad", "--compare", "-o", out, "--metrics", "nearest")

@@ -123,10 +123,19 @@ def evaluate(
             output.print(table)
     _print_remarks(output, reports)
     output.print(f"Report: {escape(str(out))}", soft_wrap=True)
+    empty = [report for report in reports if not any(report.table.column("is_encoded").to_pylist())]
+    for report in empty:
+        reason = next(filter(None, report.table.column("problem").to_pylist()), "")
+        error_console().print(
+            f"[red]None of the {report.table.num_rows:,} inputs of "
+            f"{escape(str(report.about['crystals']['source']))} is a crystal; the first: {escape(reason)}[/red]"
+        )
     failed = sorted({name for report in reports for name in report.problems})
     # Without --metrics everything is tried, and what an extra is missing for is only said.
     if failed and (metrics is not None or not all(report.metrics for report in reports)):
         error_console().print(f"[red]Asked for but not measured: {', '.join(failed)}.[/red]")
+        raise typer.Exit(EXIT_FAILED)
+    if empty:
         raise typer.Exit(EXIT_FAILED)
 
 
@@ -152,6 +161,8 @@ def _tables(report: Report) -> Iterator[Table]:
     from rich.table import Table  # noqa: PLC0415  (not needed for the help text)
 
     for family, keys in report.families.items():
+        if not keys:
+            continue
         table = Table(title=family, title_justify="left", title_style="bold", header_style="bold", box=None)
         table.add_column("metric", overflow="fold")
         for title in ("value", "95 %", "n", "held out"):

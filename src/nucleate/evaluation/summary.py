@@ -157,8 +157,9 @@ def _warnings(
         more = f" and {len(reading.ignored) - 3:,} more" if len(reading.ignored) > 3 else ""
         found.append(f"Files without crystals were passed over: {named}{more}.")
     if num < FEW:
+        what = "crystal" if num == 1 else "crystals"
         found.append(
-            f"Only {num:,} crystals: with fewer than {FEW} a share is uncertain by about ±10 points; papers use "
+            f"Only {num:,} {what}: with fewer than {FEW} a share is uncertain by about ±10 points; papers use "
             "1,000 to 10,000."
         )
     few = [m.name for m in metrics.values() if 0 < m.n < FEW <= num]
