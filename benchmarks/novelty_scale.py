@@ -248,7 +248,6 @@ def measure(options: argparse.Namespace, store: Store, candidates: CandidateStor
             reference=store,
             reference_keys=known,
             map=watched,
-            on_progress=memory.read,
         )
     seconds = time.perf_counter() - start
     encoded = found.representative != NONE

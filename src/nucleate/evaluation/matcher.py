@@ -15,6 +15,7 @@ from nucleate.evaluation.reduced_cell import ReducedCell, lengths_and_angles
 from nucleate.shapes import Float, Int
 
 _SAME = 1e-5  # below this rms displacement StructureMatcher looks no further
+_HALF = 0.5 + 1e-6  # hexagonal and centred cells have coefficients of a half, give or take rounding
 _SAME_HAND = 1e-3  # difference of rms displacements that is rounding and idealisation, not handedness
 
 
@@ -204,7 +205,7 @@ class _MeanCells:
         lattice = self.lattices[index]
         (a, _, _), (ba, b, _), (ca, cb, c) = lattice.tolist()
         # Rows of a Cholesky factor are the Gram-Schmidt coefficients: a look tells whether LLL leaves it alone.
-        sizes = abs(ba) <= 0.5 * a and abs(ca) <= 0.5 * a and abs(cb) <= 0.5 * b
+        sizes = abs(ba) <= _HALF * a and abs(ca) <= _HALF * a and abs(cb) <= _HALF * b
         if sizes and b * b >= 0.75 * a * a - ba * ba and c * c >= 0.75 * b * b - cb * cb:
             return _ReducedMeanCell(lattice, None, self.reciprocal[index])
         found = Lattice(lattice)

@@ -14,6 +14,7 @@ from functools import partial
 import numpy as np
 import pyarrow as pa
 
+from nucleate.crystal import space_group
 from nucleate.data.arrays import CrystalArrays
 from nucleate.data.store import Store
 from nucleate.evaluation.candidate_store import CandidateStore
@@ -79,10 +80,8 @@ class Cells:
         return whole.take(np.argsort(rows, kind="stable"))
 
 
-def representatives(
-    cells: Sequence[ReducedCell], matcher: Matcher
-) -> tuple[Int[np.ndarray, "cells"], Bool[np.ndarray, "cells"]]:
-    """Place of the cell that stands for each cell, and whether the cell is its mirror image.
+def representatives(cells: Sequence[ReducedCell], matcher: Matcher) -> Int[np.ndarray, "cells"]:
+    """Place of the cell that stands for each cell.
 
     Cells are taken in order; each joins the first representative that it matches (``fits(representative,
     cell)``), else it becomes one. That is the rule of pymatgen's ``StructureMatcher.group_structures``. Matching
@@ -91,28 +90,20 @@ def representatives(
     """
     first: list[int] = []
     found = np.arange(len(cells))
-    mirrored = np.zeros(len(cells), dtype=bool)
     for i, cell in enumerate(cells):
-        for k in first:
-            if matcher.fits(cells[k], cell):
-                found[i], mirrored[i] = k, matcher.is_mirror_image(cells[k], cell)
-                break
-        else:
+        joined = next((k for k in first if matcher.fits(cells[k], cell)), None)
+        if joined is None:
             first.append(i)
-    return found, mirrored
+        else:
+            found[i] = joined
+    return found
 
 
 def matched_reference(
     cell: ReducedCell, references: Sequence[ReducedCell], order: Iterable[int], matcher: Matcher
-) -> tuple[int, bool]:
-    """Place of the first reference in ``order`` that the cell matches (``fits(cell, reference)``), else ``NONE``.
-
-    Also whether the cell is its mirror image.
-    """
-    for k in order:
-        if matcher.fits(cell, references[k]):
-            return k, matcher.is_mirror_image(cell, references[k])
-    return NONE, False
+) -> int:
+    """Place of the first reference in ``order`` that the cell matches (``fits(cell, reference)``), else ``NONE``."""
+    return next((k for k in order if matcher.fits(cell, references[k])), NONE)
 
 
 def match_set(
@@ -360,22 +351,32 @@ def _compare(
     for bucket in buckets:
         cells = bucket.cells.packed.reduced_cells()
         if bucket.reference is None:
-            places, mirrored = representatives(cells, matcher)
-            partners = bucket.cells.rows[places]
+            others, rows = cells, bucket.cells.rows
+            places = representatives(cells, matcher)
         else:
-            references = bucket.reference.packed.reduced_cells()
+            others, rows = bucket.reference.packed.reduced_cells(), bucket.reference.rows
             # A record of the same group is the likeliest partner: most matches are found at the first try.
-            found = [
-                matched_reference(
-                    cell,
-                    references,
-                    np.argsort(bucket.reference.groups != group, kind="stable").tolist(),
-                    matcher,
-                )
-                for cell, group in zip(cells, bucket.cells.groups)
+            places = np.array(
+                [
+                    matched_reference(
+                        cell,
+                        others,
+                        np.argsort(bucket.reference.groups != group, kind="stable").tolist(),
+                        matcher,
+                    )
+                    for cell, group in zip(cells, bucket.cells.groups)
+                ]
+            )
+        partners = np.where(places == NONE, NONE, rows[places])
+        # A crystal whose group has improper operations is its own mirror image.
+        mirrored = np.array(
+            [
+                place != NONE
+                and others[place] is not cell
+                and space_group(int(group)).is_sohncke
+                and matcher.is_mirror_image(others[place], cell)
+                for cell, group, place in zip(cells, bucket.cells.groups, places.tolist())
             ]
-            places = np.array([place for place, _ in found])
-            mirrored = np.array([mirror for _, mirror in found])
-            partners = np.where(places == NONE, NONE, bucket.reference.rows[places])
+        )
         results.append((bucket.reference is not None, bucket.cells.rows, partners, mirrored))
     return results
