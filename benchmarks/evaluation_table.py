@@ -146,7 +146,7 @@ def markdown(work: Path, names: list[str], metrics: list[str], n: int, seed: int
     first = summaries[names[0]]
     lines += [f"- {row.name}: {first[row.key]['protocol']}" for row in ROWS if row.key in first]
     lines += ["", f"    {command}", ""]
-    return "\n".join(lines)
+    return "\n".join(lines).replace(str(work / "reference"), "the reference")
 
 
 def main() -> None:
