@@ -242,6 +242,8 @@ def difference(
 
         p = (1 + #{|d_perm| >= |d|}) / (1 + resamples)
 
+    For the mean of flags all relabellings are counted at once: the True among the first n are hypergeometric.
+
     Args:
         a: first sample (n,), without missing values.
         b: second sample (m,).
@@ -258,11 +260,10 @@ def difference(
     n, m = len(first), len(second)
     pooled = np.concatenate([first, second])
     if statistic is None and np.isin(pooled, (0.0, 1.0)).all():
-        # Means of flags: the number of True in a resample is binomial, in a relabelling hypergeometric.
         hits, total = int(first.sum()), int(pooled.sum())
         boot = rng.binomial(n, hits / n, resamples) / n - rng.binomial(m, (total - hits) / m, resamples) / m
-        drawn = rng.hypergeometric(total, n + m - total, n, resamples)
-        permuted = drawn / n - (total - drawn) / m
+        p_value = _exact_p(hits, total, n, m)
+        how = f"bootstrap interval, {resamples:,} resamples; p-value of all relabellings (hypergeometric)"
     else:
         boot, permuted = np.empty(resamples), np.empty(resamples)
         for i in range(resamples):
@@ -270,13 +271,15 @@ def difference(
             boot[i] = _apply(statistic, one) - _apply(statistic, other)
             shuffled = rng.permutation(pooled)
             permuted[i] = _apply(statistic, shuffled[:n]) - _apply(statistic, shuffled[n:])
+        p_value = _two_sided(permuted, value)
+        how = f"bootstrap interval and permutation p-value, {resamples:,} resamples each"
     return Difference(
         value=value,
         ci95=_percentiles(boot),
-        p_value=_two_sided(permuted, value),
+        p_value=p_value,
         n=(n, m),
         paired=False,
-        method=f"independent samples; bootstrap interval and permutation p-value, {resamples:,} resamples each",
+        method=f"independent samples; {how}",
     )
 
 
@@ -363,6 +366,16 @@ def _percentiles(drawn: np.ndarray) -> tuple[float, float] | None:
         return None
     low, high = np.quantile(drawn, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return float(low), float(high)
+
+
+def _exact_p(hits: int, total: int, n: int, m: int) -> float:
+    """Chance that of ``total`` True among n + m so many fall on the first n that the shares differ at least as much."""
+    from scipy.stats import hypergeom  # noqa: PLC0415  loads late
+
+    k = np.arange(max(0, total - m), min(n, total) + 1)
+    differences = np.abs(k / n - (total - k) / m)
+    extreme = differences >= abs(hits / n - (total - hits) / m) - 1e-12
+    return float(min(1.0, hypergeom.pmf(k[extreme], n + m, total, n).sum()))
 
 
 def _two_sided(drawn: np.ndarray, value: float) -> float:
