@@ -153,10 +153,7 @@ def _checked(cell: UnitCell, around: Surroundings, settings: Settings) -> dict[s
         cell, around, min_distance=settings.min_distance, min_volume=settings.min_volume
     )
     problems = {
-        "structurally_valid": ""
-        if valid
-        else f"two sites are {shortest.distance:.3g} Å apart ({shortest.elements}), or the cell of "
-        f"{cell.volume:.3g} Å³ is too small",
+        "structurally_valid": "" if valid else _published_reason(cell, around, settings),
         "pair_distances_ok": ""
         if tightest.ratio >= 1
         else f"{tightest.elements} at {tightest.distance:.3f} Å, real ones keep at least "
@@ -189,6 +186,13 @@ def _checked(cell: UnitCell, around: Surroundings, settings: Settings) -> dict[s
         "coordination_histogram": histograms.coordination.ravel().tolist(),
         "angle_histogram": histograms.angles.ravel().tolist(),
     }
+
+
+def _published_reason(cell: UnitCell, around: Surroundings, settings: Settings) -> str:
+    if cell.volume < settings.min_volume:
+        return f"the cell has {cell.volume:.3g} Å³, less than {settings.min_volume:g} Å³"
+    nearest = nearest_pair(around, own_images=False)
+    return f"two sites ({nearest.elements}) are {nearest.distance:.3g} Å apart, less than {settings.min_distance:g} Å"
 
 
 def _formula(counts: Mapping[int, int]) -> str:
