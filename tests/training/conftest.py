@@ -31,6 +31,7 @@ def store_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "lattice": cell.lattice.ravel().tolist(),
             "frac_coords": cell.frac_coords.ravel().tolist(),
             "split": "val" if i % 4 == 3 else "train",
+            "band_gap": float(i % 5) if i % 3 else None,
         }
         for i, (name, cell) in enumerate(cells)
     ]

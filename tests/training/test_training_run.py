@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import json
 import os
@@ -9,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,8 +22,13 @@ import torch
 from nucleate.data import Store
 from nucleate.errors import ConfigError, TrainingError
 from nucleate.models.checkpoint import load_checkpoint
+from nucleate.models.orbit_transformer import OrbitTransformer
+from nucleate.processes.choice import ProcessChoice
+from nucleate.training.compiling import compile_layers, compiles, has_compiler
 from nucleate.training.config import TrainingConfig, config_yaml
+from nucleate.training.crystal_stream import load_crystals
 from nucleate.training.geometry_task import GeometryTask
+from nucleate.training.network_module import NetworkModule
 from nucleate.training.recorder import RunRecorder, TrainingProgress
 from nucleate.training.train import train
 
@@ -183,13 +190,114 @@ def test_physics_penalties_are_recorded_and_change_the_weights(
     store_path: Path, small_config: Configs, tmp_path: Path
 ) -> None:
     plain = train(store_path, small_config(part="geometry", max_steps=4), out=tmp_path / "plain")
-    config = small_config(part="geometry", max_steps=4, distance_weight=1.0, volume_weight=0.1)
+    config = small_config(
+        part="geometry",
+        max_steps=4,
+        distance_weight=1.0,
+        volume_weight=0.1,
+        density_weight=0.1,
+        energy_weight=0.1,
+    )
     helped = train(store_path, config, out=tmp_path / "helped")
     with (tmp_path / "helped" / "metrics.csv").open() as stream:
         values = {r["quantity"]: float(r["value"]) for r in csv.DictReader(stream) if r["split"] == "train"}
-    assert values.keys() >= {"distance", "volume"}
+    assert values.keys() >= {"distance", "volume", "density", "energy"}
     assert np.isfinite(list(values.values())).all()
     assert not _equal(_weights(plain.weights, "geometry"), _weights(helped.weights, "geometry"))
+
+
+def test_a_diffusion_with_all_that_is_learned_beside_it_goes_on_after_a_kill(
+    store_path: Path, small_config: Configs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Learned schedule, learned variance and property head are in the weights, and resume to the bit."""
+    config = small_config(
+        part="geometry",
+        process="diffusion",
+        schedule="learned",
+        solver="sde",
+        properties=("band_gap",),
+        element_share=0.3,
+    )
+    train(store_path, config, out=tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        _kill_at(patch, 6)
+        with pytest.raises(_Killed):
+            train(store_path, config, out=tmp_path / "killed")
+    train(store_path, config, out=tmp_path / "killed")
+    whole, killed = (load_checkpoint(tmp_path / name / "weights.safetensors") for name in ("whole", "killed"))
+    assert whole.process == {"kind": "diffusion", "schedule": "learned", "solver": "sde"}
+    assert whole.process_tables.keys() == {
+        "loss.sums", "loss.weights", "lattice_error.sums", "lattice_error.weights"
+    }  # fmt: skip
+    for name, table in whole.process_tables.items():
+        assert torch.equal(table, killed.process_tables[name])
+    assert whole.properties is not None
+    assert whole.properties.config.names == ("band_gap",)
+    assert 0 < whole.properties.config.means[0] < 4
+    for mine, theirs in zip(whole.properties.parameters(), killed.properties.parameters(), strict=True):
+        assert torch.equal(mine, theirs)
+    with (tmp_path / "whole" / "metrics.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert {r["quantity"] for r in rows if r["split"] == "sample"} == {"valid", "overlap", "volume_error"}
+    assert {r["quantity"] for r in rows if r["split"] == "val"} >= {"property", "mae_band_gap", "element"}
+    assert (tmp_path / "whole" / "samples.png").stat().st_size > 5_000
+    # going on from there keeps the head and the process, and another process is refused
+    more = small_config(
+        part="geometry", process="diffusion", max_steps=1, properties=("band_gap",), schedule="cosine"
+    )
+    tuned = train(store_path, more, out=tmp_path / "tuned", init=tmp_path / "whole" / "weights.safetensors")
+    assert load_checkpoint(tuned.weights).process["schedule"] == "cosine"
+    with pytest.raises(ConfigError, match="trained with process: diffusion, asked is flow"):
+        train(
+            store_path,
+            small_config(part="geometry"),
+            out=tmp_path / "flow",
+            init=tmp_path / "whole" / "weights.safetensors",
+        )
+    with pytest.raises(ConfigError, match=r"no numeric property 'gap'; it has .*band_gap"):
+        train(store_path, small_config(part="geometry", properties=("gap",)), out=tmp_path / "none")
+
+
+def test_the_curriculum_begins_with_little_noise(store: Store, small_config: Configs) -> None:
+    """Noise grows from three tenths to all of it over the curriculum's share of the budget, and crystals get harder."""
+    choice = ProcessChoice.fit(
+        load_crystals(store.split("train"), {}).crystals, kind="flow", schedule="linear", solver="ddim"
+    )
+    config = small_config(part="geometry", curriculum=True, curriculum_share=0.5, max_steps=10)
+    module = NetworkModule(
+        OrbitTransformer(config.geometry), lambda _: GeometryTask(choice), config, part="geometry"
+    )
+    seen = []
+    for fraction in (0.0, 0.25, 0.5, 1.0):
+        module._fraction = fraction
+        seen.append((round(module.growth, 6), round(module.ceiling(), 6)))
+    assert seen == [(0.0, 0.1), (0.5, 0.55), (1.0, 1.0), (1.0, 1.0)]
+    plain = NetworkModule(
+        OrbitTransformer(config.geometry),
+        lambda _: GeometryTask(choice),
+        replace(config, curriculum=False),
+        part="geometry",
+    )
+    assert (plain.growth, plain.ceiling()) == (1.0, 1.0)
+
+
+def test_compiled_layers_give_the_same_loss(store: Store, small_config: Configs) -> None:
+    """Where a compiler is present; also the copy that is averaged, and the state, stay those of the plain network."""
+    if not has_compiler("cpu"):
+        pytest.skip("no C++ compiler")
+    assert not compiles("off", "cpu")
+    content = load_crystals(store.split("train"), {}).take(torch.arange(8))
+    choice = ProcessChoice.fit(content.crystals, kind="flow", schedule="linear", solver="ddim")
+    task, network = GeometryTask(choice), OrbitTransformer(small_config().geometry)
+    names = list(network.state_dict())
+    example = task.prepare(content, 1, noise_level=1.0)
+    plain = task.losses(network, example)["loss"].detach()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the compiler, about itself
+        compile_layers(network)
+        assert list(copy.deepcopy(network).state_dict()) == names
+        compiled = task.losses(network, example)["loss"].detach()
+    assert float(compiled) == pytest.approx(float(plain), rel=1e-4)
 
 
 def test_a_folder_of_another_run_is_refused(store_path: Path, small_config: Configs, tmp_path: Path) -> None:

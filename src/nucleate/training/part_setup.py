@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import nn
@@ -67,6 +69,21 @@ def process_choice(config: TrainingConfig, start: Checkpoint, crystals: CrystalB
     )
 
 
+def check_properties(store: Store, names: Sequence[str]) -> None:
+    """Whether the store has these properties as numbers.
+
+    Raises:
+        ConfigError: it lacks one.
+    """
+    known = store.manifest.properties
+    numeric = [name for name, column in known.items() if column.kind in ("flag", "integer", "number")]
+    for name in names:
+        if name not in numeric:
+            raise ConfigError(
+                f"The store has no numeric property {name!r}; it has {', '.join(sorted(numeric)) or 'none'}"
+            )
+
+
 def property_head(
     config: TrainingConfig, start: Checkpoint, store: Store, first: SourcedCrystals
 ) -> PropertyHead:
@@ -74,12 +91,6 @@ def property_head(
     if start.properties is not None and start.properties.config.names == config.properties:
         return start.properties
     known = store.manifest.properties
-    numeric = [name for name, column in known.items() if column.kind in ("flag", "integer", "number")]
-    for name in config.properties:
-        if name not in numeric:
-            raise ConfigError(
-                f"The store has no numeric property {name!r}; it has {', '.join(sorted(numeric)) or 'none'}"
-            )
     assert first.labels is not None
     means, stds = [], []
     for name, values in zip(config.properties, first.labels.double().T):

@@ -13,7 +13,7 @@ from nucleate.errors import TrainingError
 from nucleate.training.config import TrainingConfig, config_yaml
 
 METRICS = ("part", "step", "minutes", "split", "quantity", "value")
-_BUDGET_KEYS = {"minutes", "max_steps", "devices", "nodes", "accelerator"}
+_BUDGET_KEYS = {"minutes", "max_steps", "devices", "nodes", "accelerator", "compile"}
 
 
 class RunFolder:

@@ -36,6 +36,7 @@ from nucleate.training.crystal_stream import (
 from nucleate.training.geometry_task import GeometryTask
 from nucleate.training.network_module import NetworkModule
 from nucleate.training.part_setup import (
+    check_properties,
     make_geometry_task,
     make_template_task,
     process_choice,
@@ -148,6 +149,7 @@ class _PartRun:
         )
         training = store.split("train")
         properties = config.properties if part == "geometry" else ()
+        check_properties(store, properties)
         self.stream = CrystalStream(
             training, tokens=tokens, limits=self.limits, seed=config.seed, properties=properties
         )

@@ -1,0 +1,157 @@
+"""Training speed: crystals per second of `nucleate train` and of a bare loop, share of the matrix product peak, memory.
+
+    python benchmarks/training_throughput.py --store STORE --steps 150 --warm-up 40
+
+Both train the geometry network with the same settings on the same store: the bare loop draws batches, noises them and
+steps the optimiser, nothing else; `nucleate train` adds Lightning, the moving average, the NaN guard, metrics and the
+stream. Seconds are processor seconds of one thread, so that other work on the machine does not count; the first steps
+(compiling) are left out. The peak is that of a square matrix product of the same type, measured in the same run;
+operations are those torch counts in one training step.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from nucleate.data import Store
+from nucleate.models.orbit_transformer import OrbitTransformer, OrbitTransformerConfig
+from nucleate.processes.choice import ProcessChoice
+from nucleate.training.compiling import compile_layers, compiles
+from nucleate.training.config import TrainingConfig
+from nucleate.training.crystal_stream import CrystalStream, SizeLimits
+from nucleate.training.geometry_task import GeometryTask
+from nucleate.training.recorder import TrainingProgress
+from nucleate.training.train import train
+from real_structures import describe_run, print_run, write_json
+
+
+def matmul_peak(dtype: torch.dtype, seconds: float = 2.0) -> float:
+    """Operations per second of a 2048 x 2048 matrix product."""
+    a = torch.randn(2048, 2048).to(dtype)
+    a @ a
+    rounds, start = 0, time.process_time()
+    while time.process_time() - start < seconds:
+        a @ a
+        rounds += 1
+    return rounds * 2 * 2048**3 / (time.process_time() - start)
+
+
+def bare_loop(store: Store, config: TrainingConfig, steps: int, warm_up: int) -> dict[str, float]:
+    """Crystals per second and operations per crystal of the loop alone."""
+    limits = SizeLimits(
+        config.batch_size,
+        config.max_edges,
+        config.max_batch_atoms,
+        config.max_orbits,
+        config.max_atoms,
+        config.geometry.radius,
+    )
+    stream = CrystalStream(store.split("train"), tokens={}, limits=limits, seed=0)
+    choice = ProcessChoice.fit(
+        stream.load_window(0, 0).crystals,
+        kind=config.process,
+        schedule=config.schedule,
+        solver=config.sampling_solver,
+    )
+    task = GeometryTask(choice, time_power=config.time_power)
+    network = OrbitTransformer(config.geometry)
+    optimiser = torch.optim.AdamW(network.parameters(), lr=config.learning_rate)
+    mixed = config.precision == "bf16-mixed"
+
+    def step(content, number: int) -> None:
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=mixed):
+            loss = task.losses(network, task.prepare(content, number, noise_level=1.0))["loss"]
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimiser.step()
+
+    batches = iter(stream)
+    first = next(batches)
+    with FlopCounterMode(display=False) as counter:
+        step(first.content, 0)
+    per_crystal = counter.get_total_flops() / len(first)
+    if compiles(config.compile, "cpu"):
+        compile_layers(network)
+    crystals, since = 0, 0.0
+    for number, batch in enumerate(batches, start=1):
+        step(batch.content, number)
+        if number == warm_up:
+            since = time.process_time()
+        elif number > warm_up:
+            crystals += len(batch)
+        if number == warm_up + steps:
+            break
+    seconds = time.process_time() - since
+    return {
+        "crystals_per_second": crystals / seconds,
+        "operations_per_crystal": per_crystal,
+        "crystals_per_step": crystals / steps,
+    }
+
+
+def whole_program(store: Path, config: TrainingConfig, warm_up: int) -> float:
+    """Steps per second of `nucleate train` after the warm-up."""
+    marks: dict[int, float] = {}
+
+    def note(progress: TrainingProgress) -> None:
+        marks[progress.step] = time.process_time()
+
+    with tempfile.TemporaryDirectory() as folder:
+        train(store, config, out=Path(folder) / "run", on_progress=note)
+    first = min(step for step in marks if step >= warm_up)
+    last = max(marks)
+    return (last - first) / (marks[last] - marks[first])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--store", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("--warm-up", type=int, default=40)
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--precision", choices=("bf16-mixed", "32-true"), default="bf16-mixed")
+    parser.add_argument("--compile", choices=("auto", "off"), default="auto")
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    run = describe_run(**vars(options))
+    print_run(run)
+    torch.set_num_threads(1)
+    config = TrainingConfig(
+        part="geometry",
+        max_steps=options.steps + options.warm_up,
+        batch_size=options.batch_size,
+        precision=options.precision,
+        compile=options.compile,
+        validate_every=100_000,
+        log_every=10,
+        accelerator="cpu",
+        geometry=OrbitTransformerConfig(vectors=16, hidden=64, heads=4),
+    )
+    store = Store.open(options.store)
+    peak = matmul_peak(torch.bfloat16 if options.precision == "bf16-mixed" else torch.float32)
+    figures = bare_loop(store, config, options.steps, options.warm_up)
+    rate = whole_program(options.store, config, options.warm_up)
+    figures["train_crystals_per_second"] = rate * figures["crystals_per_step"]
+    figures["matmul_peak"] = peak
+    for name in ("crystals_per_second", "train_crystals_per_second"):
+        figures[f"{name}_share_of_peak"] = figures[name] * figures["operations_per_crystal"] / peak
+    figures["peak_memory_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    print(f"bare loop        {figures['crystals_per_second']:8.1f} crystals/s  "
+          f"{100 * figures['crystals_per_second_share_of_peak']:5.1f} % of the peak")  # fmt: skip
+    print(f"nucleate train   {figures['train_crystals_per_second']:8.1f} crystals/s  "
+          f"{100 * figures['train_crystals_per_second_share_of_peak']:5.1f} % of the peak")  # fmt: skip
+    print(f"peak {peak / 1e9:.1f} GFLOP/s, {figures['operations_per_crystal'] / 1e6:.1f} MFLOP per crystal, "
+          f"{figures['peak_memory_gb']:.2f} GB")  # fmt: skip
+    write_json(options.out, {"run": run, "figures": figures})
+
+
+if __name__ == "__main__":
+    main()
