@@ -156,5 +156,5 @@ def _matrix(column: pa.ChunkedArray, width: int) -> np.ndarray:
     known = column.is_valid().to_numpy()
     matrix = np.full((len(column), width), np.nan)
     if known.any():
-        matrix[known] = np.array(column.filter(pa.array(known)).to_pylist(), dtype=np.float64)
+        matrix[known] = column.drop_null().combine_chunks().flatten().to_numpy().reshape(-1, width)
     return matrix
