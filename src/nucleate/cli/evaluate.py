@@ -170,10 +170,11 @@ def _tables(report: Report) -> Iterator[Table]:
         table.add_column("protocol", style="dim", ratio=1, overflow="fold")
         for key in keys:
             metric = report.metrics[key]
+            stated = metric.value is not None and metric.unit not in ("", "share")
+            unit = f" {escape(metric.unit)}" if stated else ""
             table.add_row(
                 escape(key),
-                _number(metric, metric.value)
-                + (f" {escape(metric.unit)}" if metric.unit not in ("", "share") else ""),
+                _number(metric, metric.value) + unit,
                 _interval(metric),
                 f"{metric.n:,}",
                 _number(metric, metric.reference),
