@@ -81,6 +81,14 @@ def generate(
     lattice_temperature: Annotated[
         float, typer.Option(min=0, help="Of the noise the lattice starts from; below 1 is more typical.")
     ] = 0.5,
+    guidance: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TERM=STRENGTH",
+            help="Soft physics that pulls while sampling: distance, volume, density, repulsion, or the "
+            "module:function of an energy; may be repeated.",
+        ),
+    ] = None,
     device: Annotated[str, typer.Option(help="Where the networks run: cpu, cuda, cuda:1, mps.")] = "cpu",
     weights: Annotated[
         Path | None, typer.Option(help="Weights to use instead of those that come with nucleate.")
@@ -102,6 +110,8 @@ def generate(
     - `nucleate generate --space-group 221 --template "Sr:1a Ti:1b O:3c" -n 1`
 
     - `nucleate generate --formula NaCl --lattice 5.64,5.64,5.64,90,90,90 --space-group 225`
+
+    - `nucleate generate --chemical-system Na-Cl -n 20 --candidates 4 --guidance distance=20`
 
     - `nucleate generate -n 1000 --neutral --exclude Hg,Pb,Cd --out screening`
     """
@@ -140,6 +150,7 @@ def generate(
             candidates=candidates,
             temperature=temperature,
             lattice_temperature=lattice_temperature,
+            guidance=parse_strengths(guidance or ()),
             out=out,
             on_progress=lambda p: progress.update(
                 bar, completed=p.fraction, note=f"{p.done:,} of {p.total:,} crystals"
@@ -192,6 +203,20 @@ def parse_lattice(text: str) -> tuple[float, float, float, float, float, float]:
         raise ConditionError(f"--lattice takes six numbers a,b,c,alpha,beta,gamma, got {text!r}.")
     a, b, c, alpha, beta, gamma = values
     return a, b, c, alpha, beta, gamma
+
+
+def parse_strengths(texts: Sequence[str]) -> dict[str, float]:
+    """Strength of each term of ``distance=20 volume=1``."""
+    strengths: dict[str, float] = {}
+    for text in texts:
+        name, _, number = text.rpartition("=")
+        try:
+            strengths[name] = float(number)
+        except ValueError:
+            name = ""
+        if not name:
+            raise ConditionError(f"--guidance takes TERM=STRENGTH such as distance=20, got {text!r}.")
+    return strengths
 
 
 def parse_device(text: str) -> Any:
