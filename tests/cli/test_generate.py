@@ -111,7 +111,10 @@ def test_ranges_and_lists_are_read() -> None:
     assert parse_range("7", "x") == (7, 7)
     assert parse_groups("221, 225,195..197,195") == (221, 225, 195, 196, 197)
     assert parse_lattice("1,2,3,90,91,92") == (1, 2, 3, 90, 91, 92)
-    assert parse_strengths(["distance=20", "mine.energy:pairs=0.5"]) == {"distance": 20, "mine.energy:pairs": 0.5}
+    assert parse_strengths(["distance=20", "mine.energy:pairs=0.5"]) == {
+        "distance": 20,
+        "mine.energy:pairs": 0.5,
+    }
     for text in ("", "4-12", "..3"):
         with pytest.raises(ConditionError, match="takes a range"):
             parse_range(text, "--num-atoms")

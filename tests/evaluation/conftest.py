@@ -8,29 +8,13 @@ import nearest_family
 import numpy as np
 import pytest
 from ase import Atoms
-from ase.build import bulk
 from ase.io import write
+from fourteen_atoms import cell_of, real_atoms
 
 from nucleate.crystal import UnitCell
 from nucleate.data import Store, build_store
 from nucleate.evaluation.candidate import Candidate, make_candidate
 from nucleate.evaluation.family import FAMILIES
-
-ELEMENTS = ("Cu", "Si", "Fe", "Mg", "Al", "W", "Ti", "Ni", "Ge", "Ag", "Au", "Nb")
-
-
-def real_atoms() -> list[Atoms]:
-    """Fourteen elements and compounds of many groups."""
-    return [
-        *(bulk(symbol) for symbol in ELEMENTS),
-        bulk("NaCl", "rocksalt", a=5.64),
-        bulk("ZnS", "zincblende", a=5.41),
-    ]
-
-
-def cell_of(atoms: Atoms) -> UnitCell:
-    """The unit cell of ASE atoms."""
-    return UnitCell(np.array(atoms.cell), atoms.get_scaled_positions(), np.array(atoms.numbers))
 
 
 @pytest.fixture(scope="session")

@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import scipy.stats
+from fourteen_atoms import real_atoms
 
-from conftest import real_atoms
 from nucleate.evaluation.compare import Comparison, compare_reports
 from nucleate.evaluation.metric import Metric
 from nucleate.evaluation.report import Report

@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 from ase.db import connect
 from ase.io import read, write
+from fourteen_atoms import cell_of, real_atoms
 from pymatgen.io.ase import AseAtomsAdaptor
 
-from conftest import cell_of, real_atoms
 from nucleate.crystal import Crystal
 from nucleate.data import Store
 from nucleate.errors import SourceError

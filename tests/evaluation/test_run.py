@@ -21,8 +21,8 @@ import pyarrow.parquet as pq
 import pytest
 from ase.build import bulk
 from filelock import FileLock
+from fourteen_atoms import real_atoms
 
-from conftest import real_atoms
 from nucleate.data import Store
 from nucleate.errors import ConfigError, NucleateError, SourceError, StoreError
 from nucleate.evaluation import Report, Settings, evaluate

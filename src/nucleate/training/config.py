@@ -279,6 +279,8 @@ def _typed(key: str, value: Any, kind: Any, where: str) -> Any:
     if literals:
         kind, choices = literals[0], get_args(literals[0])
     if get_origin(kind) is Literal:
+        if isinstance(value, bool) and {"on", "off"} <= set(choices):  # YAML reads on and off as booleans
+            value = "on" if value else "off"
         if value not in choices:
             raise ConfigError(f"{key} in {where} is one of {', '.join(map(str, choices))}, got {value!r}")
         return value

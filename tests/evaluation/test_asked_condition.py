@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fourteen_atoms import cell_of, real_atoms
 
-from conftest import cell_of, real_atoms
 from nucleate.crystal import Crystal
 from nucleate.data import Store
 from nucleate.errors import ConfigError
