@@ -1,0 +1,197 @@
+"""Stable, unique and novel crystals per thousand: ours, two published generators, random and held-out real crystals.
+
+One run, one protocol, one hull. Reference and hull: the pools ``train`` of all five sources of the data folder (the
+pool ``val`` of MP-20 is held out and scored beside every set); energies of crystals and of the hull are CHGNet's
+after relaxation inside the symmetry (``nucleate.evaluation``, family ``stability``). Ours are asked for nothing but the
+character of MP-20; the peers' are their published samples, FlowMM's already relaxed with CHGNet by its authors; random
+ones have composition and group of training crystals of MP-20 (pyxtal).
+
+    python benchmarks/sun.py --data DATA --work RUN -n 200 --out sun.json
+
+Sets, energies and reports are kept below ``--work``: the same command goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import nucleate
+from data_pools import SOURCES, open_pool_store, pool_store
+from evaluation_sets import iter_sets, note_of, write_set
+from nucleate.data import Store
+from nucleate.energetics.named_potentials import load_potential
+from nucleate.evaluation.report import Report
+from nucleate.evaluation.run import evaluate
+from nucleate.evaluation.settings import Settings
+from real_structures import describe_run, print_run, write_json
+
+SETS = ("nucleate", "CrystalFormer", "FlowMM", "random")
+SHARES = (
+    "uniqueness",
+    "novelty",
+    "unique_and_novel",
+    "relaxation_converged",
+    "stability_unknown",
+    "hull_coverage",
+)
+SHARES += tuple(f"{name}_{t}" for name in ("stable", "sun", "ssun") for t in ("0", "0.08", "0.1"))
+NUMBERS = ("energy_above_hull", "rmsd_to_relaxed")
+
+
+def own_set(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """Our crystals, as a folder of ``nucleate generate``, and the processor time they took."""
+    generator = nucleate.load(options.weights)
+    began = time.process_time()
+    generator.generate(
+        nucleate.Condition(source="mp_20"),
+        options.n,
+        options.seed,
+        candidates=options.candidates,
+        steps=options.steps,
+        out=folder,
+    )
+    spent = time.process_time() - began
+    costs = folder.with_suffix(".json")
+    if costs.exists():
+        spent += json.loads(costs.read_text())["core_seconds"]
+    write_json(costs, {"core_seconds": spent})
+    return {
+        "core_seconds": spent,
+        "note": f"nucleate, weights {generator.digest[:12]}, {options.candidates} candidates",
+    }
+
+
+def seconds_per_evaluation(store: Store, *, seed: int, count: int = 16) -> float:
+    """Processor time of one energy with forces and stress, over some training crystals of MP-20."""
+    potential = load_potential("chgnet")
+    train = store.split("train")
+    rows = np.random.default_rng(seed).permutation(len(train))[:count]
+    cells = [train.crystal(int(row)).unit_cell("primitive") for row in rows]
+    potential.evaluate(cells[:2])  # loads the potential
+    began = time.process_time()
+    potential.evaluate(cells)
+    return (time.process_time() - began) / len(cells)
+
+
+def figures_of(report: Report, made: dict[str, Any], *, per_evaluation: float) -> dict[str, Any]:
+    """What the table shows of a set, held-out sample beside it, and what an hour of a core brings."""
+    found = {name: report.metrics[name].to_json() for name in (*SHARES, *NUMBERS) if name in report.metrics}
+    table = report.table
+    evaluations = [n or 0 for n in table.column("relaxation_evaluations").to_pylist()]
+    figures = {
+        **made,
+        "n": table.num_rows,
+        "metrics": found,
+        "evaluations_per_crystal": float(np.mean(evaluations)),
+    }
+    seconds = made.get("core_seconds")
+    if seconds is not None and found["sun_0.1"]["value"] is not None:
+        relaxing = per_evaluation * sum(evaluations)
+        hits = found["sun_0.1"]["value"] * table.num_rows
+        figures["sun_0.1_per_core_hour_of_generation"] = 3600 * hits / seconds
+        figures["sun_0.1_per_core_hour_with_relaxation"] = 3600 * hits / (seconds + relaxing)
+    return figures
+
+
+def print_table(figures: dict[str, dict[str, Any]]) -> None:
+    """Every set and the held-out sample in one table; shares in per cent."""
+    names = list(figures)
+    print(f"{'':24s}" + "".join(f"{name:>22s}" for name in names) + f"{'held-out':>14s}")
+    print(f"{'crystals':24s}" + "".join(f"{figures[name]['n']:22d}" for name in names))
+    for key in (*SHARES, *NUMBERS):
+        metrics = [figures[name]["metrics"].get(key) for name in names]
+        scale = 1.0 if key in NUMBERS else 100.0
+        cells = [_written(metric, scale) for metric in metrics]
+        real = next((m["reference"] for m in metrics if m is not None and m["reference"] is not None), None)
+        print(
+            f"{key:24s}"
+            + "".join(f"{c:>22s}" for c in cells)
+            + ("" if real is None else f"{real * scale:14.3g}")
+        )
+    for name, figure in figures.items():
+        if "sun_0.1_per_core_hour_of_generation" in figure:
+            print(
+                f"{name}: S.U.N. at 0.1 eV/atom per core-hour of generation "
+                f"{figure['sun_0.1_per_core_hour_of_generation']:,.0f}, with relaxation "
+                f"{figure['sun_0.1_per_core_hour_with_relaxation']:,.0f}"
+            )
+        print(f"{name}: {figure['evaluations_per_crystal']:.0f} evaluations per relaxation; {figure['note']}")
+
+
+def _written(metric: dict[str, Any] | None, scale: float) -> str:
+    if metric is None or metric["value"] is None:
+        return "-"
+    text = f"{metric['value'] * scale:.3g}"
+    if metric["ci95"] is not None:
+        text += f" ({metric['ci95'][0] * scale:.3g} to {metric['ci95'][1] * scale:.3g})"
+    return text
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("-n", type=int, default=200, help="crystals per set")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--sets", default=",".join(SETS))
+    parser.add_argument("--weights", type=Path)
+    parser.add_argument("--candidates", type=int, default=1)
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    warnings.filterwarnings("ignore")
+    run = describe_run(**vars(options))
+    print_run(run)
+    mp_20 = open_pool_store(options.data, options.work, train=("mp_20",))
+    reference = pool_store(options.data, options.work, train=tuple(SOURCES))
+    settings = Settings(reference_sample=options.n)
+    folder = options.work / f"sun-{options.n}-{options.seed}"
+    (folder / "sets").mkdir(parents=True, exist_ok=True)
+    makers = dict(
+        iter_sets(options.data, mp_20, n=options.n, seed=options.seed, candidates=options.candidates, only=[])
+    )
+    per_evaluation = seconds_per_evaluation(mp_20, seed=options.seed)
+    print(f"CHGNet: {1000 * per_evaluation:.0f} ms of processor time per evaluation", flush=True)
+    figures: dict[str, dict[str, Any]] = {}
+    for name in options.sets.split(","):
+        extra: dict[str, Any] = {}
+        if name == "nucleate":
+            digest = nucleate.load(options.weights).digest[:12]
+            path = folder / "sets" / f"nucleate-{digest}-c{options.candidates}-s{options.steps}"
+            extra = own_set(path, options)
+        else:
+            path = folder / "sets" / f"{name}.parquet"
+            if not path.exists():
+                write_set(path, makers[name]())
+            extra["note"] = note_of(path)
+        began = time.process_time()
+        report = evaluate(
+            path,
+            reference,
+            out=folder / "reports" / path.stem,
+            metrics=["novelty", "stability"],
+            settings=settings,
+            seed=options.seed,
+            cache=options.work / "cache",
+        )
+        figures[name] = figures_of(report, extra, per_evaluation=per_evaluation)
+        seconds, problems = time.process_time() - began, dict(report.problems) or "no problems"
+        print(f"{name}: {seconds:.0f} s of processor time; {problems}", flush=True)
+        write_json(options.out, {"run": run, "figures": figures})
+    print_table(figures)
+    write_json(options.out, {"run": run, "figures": figures})
+
+
+if __name__ == "__main__":
+    main()
