@@ -69,3 +69,7 @@ class PotentialError(NucleateError):
 
 class CacheError(NucleateError):
     """The folder of a cache cannot be used."""
+
+
+class ScreeningError(NucleateError):
+    """A screening cannot start or go on: another run in the folder, a full disk, workers that do not load."""

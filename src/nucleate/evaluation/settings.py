@@ -7,9 +7,11 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from nucleate.errors import ConfigError
+
+SomeSettings = TypeVar("SomeSettings")
 
 
 @dataclass(frozen=True)
@@ -66,29 +68,7 @@ class Settings:
         Raises:
             ConfigError: a text without ``=``, an unknown name, or a value of another kind.
         """
-        changes: dict[str, Any] = {}
-        for text in texts:
-            name, equals, value = text.partition("=")
-            name = name.strip()
-            if not equals:
-                raise ConfigError(f"A setting is NAME=VALUE, got {text!r}")
-            if name not in self.__dataclass_fields__:
-                nearest = difflib.get_close_matches(name, self.__dataclass_fields__, 1)
-                hint = (
-                    f"did you mean {nearest[0]!r}?" if nearest else f"there are {', '.join(self.to_json())}"
-                )
-                raise ConfigError(f"There is no setting {name!r}; {hint}")
-            now = getattr(self, name)
-            try:
-                if isinstance(now, tuple):
-                    changes[name] = tuple(float(part) for part in value.split(","))
-                else:
-                    changes[name] = type(now)(value.strip())
-            except ValueError as error:
-                raise ConfigError(
-                    f"The setting {name} is {now!r} by default; {value!r} is no such value"
-                ) from error
-        return replace(self, **changes)
+        return changed_settings(self, texts)
 
     def digest(self, names: Iterable[str]) -> str:
         """Hash of the settings with these names.
@@ -107,3 +87,40 @@ class Settings:
     def to_json(self) -> dict[str, object]:
         """The settings as they stand in ``summary.json``."""
         return json.loads(json.dumps(asdict(self)))
+
+
+def changed_settings(settings: SomeSettings, texts: Iterable[str]) -> SomeSettings:
+    """A frozen dataclass of scalars and tuples of numbers with some fields replaced by ``NAME=VALUE``.
+
+    Several numbers are joined by commas; flags are ``true`` or ``false``.
+
+    Raises:
+        ConfigError: a text without ``=``, an unknown name, or a value of another kind.
+    """
+    known = [field.name for field in fields(settings)]  # type: ignore[arg-type]
+    changes: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        name = name.strip()
+        if not equals:
+            raise ConfigError(f"A setting is NAME=VALUE, got {text!r}")
+        if name not in known:
+            nearest = difflib.get_close_matches(name, known, 1)
+            hint = f"did you mean {nearest[0]!r}?" if nearest else f"there are {', '.join(known)}"
+            raise ConfigError(f"There is no setting {name!r}; {hint}")
+        now = getattr(settings, name)
+        try:
+            changes[name] = _parsed(value.strip(), now)
+        except (ValueError, KeyError) as error:
+            raise ConfigError(
+                f"The setting {name} is {now!r} by default; {value!r} is no such value"
+            ) from error
+    return replace(settings, **changes)  # type: ignore[type-var]
+
+
+def _parsed(text: str, like: Any) -> Any:
+    if isinstance(like, tuple):
+        return tuple(float(part) for part in text.split(","))
+    if isinstance(like, bool):
+        return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}[text.lower()]
+    return type(like)(text)

@@ -22,6 +22,7 @@ from nucleate.evaluation.statistics import mean_metric, proportion
 
 if TYPE_CHECKING:
     from nucleate.crystal import Crystal
+    from nucleate.data.store import Store
     from nucleate.energetics.cache import ResultCache
     from nucleate.energetics.hull import HullPlace, ReferenceHull, System
     from nucleate.energetics.potential import Potential
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from nucleate.evaluation.candidate import Candidate
     from nucleate.evaluation.candidate_store import CandidateStore
     from nucleate.evaluation.context import Context
-    from nucleate.evaluation.reference import Reference
 
 KNOWN, UNKNOWN, FAILED, UNREADABLE = "known", "unknown chemistry", "relaxation failed", "not encoded"
 
@@ -140,11 +140,12 @@ def _relaxed_row(crystal: Crystal, relaxation: Relaxation, hull: ReferenceHull) 
         "rmsd_to_relaxed": displacement_rms(crystal, relaxation.crystal),
         "relaxed_volume_ratio": relaxation.volume_change,
         "relaxed_space_group": relaxation.space_group_found,
-        **_hull_columns(place),
+        **hull_columns(place),
     }
 
 
-def _hull_columns(place: HullPlace) -> dict[str, Any]:
+def hull_columns(place: HullPlace) -> dict[str, Any]:
+    """Values of the columns that say where a crystal lies against the hull, and what the hull knows."""
     completeness = place.completeness
     return {
         "energy_above_hull": place.energy_above_hull if place.is_known else None,
@@ -212,7 +213,7 @@ class Laboratory:
         elements = ElementReferences(self.potential, cache=cache)
         if self._reference is None:
             return ReferenceHull(elements)
-        records = ReferenceRecords(self._reference)
+        records = ReferenceRecords(self._reference.train)
         computed = ComputedEntries(
             records.systems,
             records,
@@ -257,10 +258,10 @@ class Laboratory:
 
 
 class ReferenceRecords:
-    """Training records of a reference by chemical system: called with a system it gives (id, crystal) of each."""
+    """Records of a store by chemical system: called with a system it gives (id, crystal) of each."""
 
-    def __init__(self, reference: Reference) -> None:
-        self._store = reference.train
+    def __init__(self, store: Store) -> None:
+        self._store = store
         places: dict[System, list[int]] = defaultdict(list)
         index = 0
         for batch in self._store.iter_batches(["atomic_numbers"]):

@@ -62,7 +62,7 @@ class StepItem:
     Attributes:
         candidate_id: its name, unique in the run.
         crystal: as the step before left it.
-        properties: columns of the steps before, and under them what came along with the crystal.
+        properties: columns of the steps before by name, and what came along with the crystal as ``given.NAME``.
     """
 
     candidate_id: str
