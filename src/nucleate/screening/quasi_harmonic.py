@@ -149,7 +149,8 @@ def quasi_harmonic(
     steps = math.floor(settings.max_temperature / settings.temperature_step + 1e-9) + 1
     temperatures = settings.temperature_step * np.arange(steps + 1, dtype=np.float64)
     with quiet_acoustic_warnings(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Lattice parameter fitting was skipped", UserWarning)
+        # lattice parameters are fitted below, for every system, and the range of the volumes is judged there
+        warnings.filterwarnings("ignore", "Lattice parameter", UserWarning)
         result = run_qha(
             found,
             temperatures,
