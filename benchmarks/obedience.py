@@ -14,13 +14,11 @@ Finished conditions are kept in ``--work``; the same command goes on where it st
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterator
-from multiprocessing import get_context
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +33,9 @@ from nucleate.evaluation.statistics import wilson_interval
 from nucleate.evaluation.symmetry_checks import asked_against_found, find_symmetry
 from nucleate.generation.condition import Condition
 from nucleate.generation.formula import parse_formula
-from nucleate.generation.generator import Generator
 from operations_kept import largest_deviation
 from real_structures import describe_run, print_run, write_json
+from resumable import generator, results
 
 KINDS = ("formula", "chemical system", "elements", "number of atoms", "space group", "template")
 PER_CONDITION = 25
@@ -121,26 +119,17 @@ def shift_between(first: Crystal, second: Crystal) -> float | None:
     return float(max(atoms, np.linalg.norm(a.lattice - b.lattice, axis=1).max()))
 
 
-_GENERATOR: list[Generator] = []
-
-
-def _start(weights: Path | None) -> None:
-    torch.set_num_threads(1)
-    warnings.filterwarnings("ignore")
-    _GENERATOR[:] = [nucleate.load(weights)]
-
-
-def run_condition(job: tuple[int, str, Condition, int, int, bool]) -> dict[str, Any]:
+def run_condition(job: tuple[str, Condition, int, bool]) -> dict[str, Any]:
     """Everything measured on one condition."""
-    number, kind, condition, count, seed, repeat = job
+    kind, condition, seed, repeat = job
     began = time.process_time()
-    crystals = _GENERATOR[0].generate(condition, count, seed).crystals
+    crystals = generator().generate(condition, PER_CONDITION, seed).crystals
     seconds = time.process_time() - began
     rows = [{"obeyed": is_obeyed(condition, crystal), **check(crystal)} for crystal in crystals]
     shifts: list[float | None] = []
     if repeat:
         for size in OTHER_BATCH_SIZES:
-            again = _GENERATOR[0].generate(condition, count, seed, batch_size=size).crystals
+            again = generator().generate(condition, PER_CONDITION, seed, batch_size=size).crystals
             shifts += [shift_between(a, b) for a, b in zip(crystals, again)]
     asked = condition.to_dict()
     return {
@@ -151,23 +140,6 @@ def run_condition(job: tuple[int, str, Condition, int, int, bool]) -> dict[str, 
         "rows": rows,
         "shifts": shifts,
     }
-
-
-def results(jobs: list[Any], path: Path, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """Finished conditions, the kept ones first, each written as soon as it is done."""
-    kept = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    yield from kept
-    have = {result["number"] for result in kept}
-    rest = [job for job in jobs if job[0] not in have]
-    context = get_context("spawn")
-    with (
-        path.open("a") as stream,
-        context.Pool(options.workers, initializer=_start, initargs=(options.weights,)) as pool,
-    ):
-        for result in pool.imap_unordered(run_condition, rest):
-            stream.write(json.dumps(result) + "\n")
-            stream.flush()
-            yield result
 
 
 def share(flags: list[bool]) -> dict[str, Any]:
@@ -212,18 +184,20 @@ def main() -> None:
     warnings.filterwarnings("ignore")
     real = pool_crystals(options.data, "mp_20", "val", n=-(-options.n // PER_CONDITION), seed=options.seed)
     jobs = [
-        (i, kind := KINDS[i % len(KINDS)], condition_of(kind, crystal, i // len(KINDS)), PER_CONDITION,
-         options.seed + i, i % options.repeat_every == 0)
-        for i, crystal in enumerate(real)
-    ]  # fmt: skip
-    options.work.mkdir(parents=True, exist_ok=True)
+        (
+            i,
+            (
+                kind,
+                condition_of(kind, crystal, i // len(KINDS)),
+                options.seed + i,
+                i % options.repeat_every == 0,
+            ),
+        )
+        for i, (kind, crystal) in enumerate(zip(cycle(KINDS), real))
+    ]
     digest = nucleate.load(options.weights).digest[:12]
     path = options.work / f"obedience-{digest}-{len(jobs)}-{options.seed}.jsonl"
-    began, done = time.monotonic(), []
-    for result in results(jobs, path, options):
-        done.append(result)
-        if len(done) % 40 == 0:
-            print(f"{len(done)} of {len(jobs)} conditions, {time.monotonic() - began:.0f} s", flush=True)
+    done = list(results(run_condition, jobs, path, weights=options.weights, workers=options.workers))
     rows = [row for result in done for row in result["rows"]]
     shifts = [shift for result in done for shift in result["shifts"]]
     same = [shift for shift in shifts if shift is not None]
