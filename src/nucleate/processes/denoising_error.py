@@ -8,7 +8,12 @@ import torch
 from torch import Tensor
 
 from nucleate.crystal.batch import CrystalBatch
-from nucleate.processes.geometry_process import GeometryDenoiser, GeometryNoise, GeometryProcess
+from nucleate.processes.geometry_process import (
+    GeometryDenoiser,
+    GeometryNoise,
+    GeometryProcess,
+    geometry_losses,
+)
 from nucleate.shapes import Bool, Float
 
 NOISE_LEVELS = (0.1, 0.2, 0.3, 0.4)
@@ -49,7 +54,7 @@ def denoising_error(
         lattice_time = torch.zeros_like(time) if lattice_given else time
         noisy = process.corrupt(crystals, time, lattice_time, noise)
         guess = denoiser(noisy.crystals, process.told_level(crystals, time), lattice_time)
-        coords, lattice = process.losses(guess, noisy, crystals, time, lattice_time)
+        coords, lattice = geometry_losses(process, guess, noisy, crystals, time, lattice_time)
         total += coords if lattice_given else coords + LATTICE_WEIGHT * lattice
     return total / len(NOISE_LEVELS)
 

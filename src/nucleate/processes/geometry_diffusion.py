@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import ClassVar
 
 from torch import Tensor
@@ -11,11 +10,9 @@ from torch import Tensor
 from nucleate.crystal.batch import CrystalBatch
 from nucleate.crystal.lattice_torch import free_lattice_params
 from nucleate.processes.geometry_process import (
-    DenoisedGeometry,
     GeometryNoise,
-    LatticeNoise,
     NoisyGeometry,
-    geometry_losses,
+    NormalLatticeUniformCoords,
 )
 from nucleate.processes.noise_path import PathName, path_scale
 from nucleate.processes.wrapped_normal import (
@@ -24,12 +21,12 @@ from nucleate.processes.wrapped_normal import (
     widest_noise,
     wrapped_posterior,
 )
-from nucleate.processes.wyckoff_torus import cartesian_from_coords, uniform_coords, without_drift
+from nucleate.processes.wyckoff_torus import cartesian_from_coords, without_drift
 from nucleate.shapes import Float
 
 
 @dataclass(frozen=True, eq=False)
-class GeometryDiffusion:
+class GeometryDiffusion(NormalLatticeUniformCoords):
     """Gaussian noise in the lattice subspace and on the Wyckoff torus, each field with its own level l.
 
     Lattice parameters, variance preserving about the mean of the noise (``signal_and_noise``):
@@ -46,33 +43,11 @@ class GeometryDiffusion:
 
     Sources: Song et al., Score-based generative modeling through SDEs (2021); Jiao et al., DiffCSP (2023); De Bortoli
     et al., Riemannian score-based generative modelling (2022).
-
-    Attributes:
-        lattice_mean, lattice_std: of the noise, by lattice parameter.
     """
-
-    lattice_mean: Float[Tensor, "6"]
-    lattice_std: Float[Tensor, "6"]
 
     kind: ClassVar[str] = "diffusion"
     lattice_path: ClassVar[PathName] = "preserving"
     coord_path: ClassVar[PathName] = "exploding"
-
-    @classmethod
-    def fit(cls, batch: CrystalBatch) -> GeometryDiffusion:
-        """Noise with the mean and spread of each free lattice parameter of these crystals; see ``LatticeNoise``."""
-        noise = LatticeNoise.fit(batch)
-        return cls(noise.mean, noise.std)
-
-    @cached_property
-    def lattice(self) -> LatticeNoise:
-        """Noise of the lattice parameters."""
-        return LatticeNoise(self.lattice_mean, self.lattice_std)
-
-    def prior(self, template: CrystalBatch, noise: GeometryNoise) -> CrystalBatch:
-        """Pure noise: normal lattices, uniform coordinates."""
-        params = self.lattice.params(template, noise.normals)
-        return template.replace(lattice_params=params, free_coords=uniform_coords(template, noise.uniforms))
 
     def told_level(
         self, template: CrystalBatch, coord_level: Float[Tensor, "crystals"]
@@ -100,17 +75,6 @@ class GeometryDiffusion:
         vectors = cartesian_from_coords(noisy, without_drift(noisy, back), lattices=noisy.lattices())
         unit = noisy.volume_per_atom ** (1 / 3)
         return NoisyGeometry(noisy, vectors / unit[clean.orbit_to_crystal][:, None])
-
-    def losses(
-        self,
-        denoised: DenoisedGeometry,
-        noisy: NoisyGeometry,
-        clean: CrystalBatch,
-        coord_level: Float[Tensor, "crystals"],
-        lattice_level: Float[Tensor, "crystals"],
-    ) -> tuple[Float[Tensor, "crystals"], Float[Tensor, "crystals"]]:
-        """(coordinate loss, lattice loss) of each crystal; see ``geometry_losses``."""
-        return geometry_losses(self, denoised, noisy, clean, coord_level, lattice_level)
 
     def noisy_coords(
         self, clean: CrystalBatch, coord_level: Float[Tensor, "crystals"], noise: GeometryNoise

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from typing import ClassVar
 
 from torch import Tensor
@@ -15,10 +14,9 @@ from nucleate.processes.geometry_process import (
     DenoisedGeometry,
     GeometryDenoiser,
     GeometryNoise,
-    LatticeNoise,
     NoisyGeometry,
+    NormalLatticeUniformCoords,
     clean_coords_change,
-    geometry_losses,
 )
 from nucleate.processes.noise_path import PathName
 from nucleate.processes.sampler import sample_geometry
@@ -30,7 +28,7 @@ TIME_FLOOR = LEVEL_FLOOR
 
 
 @dataclass(frozen=True, eq=False)
-class GeometryFlow:
+class GeometryFlow(NormalLatticeUniformCoords):
     """Straight paths between noise (t = 1) and data (t = 0), each field with its own time.
 
     Lattice parameters: ``p_t = (1 - t) p_0 + t p_1`` with p_1 normal (``lattice_mean``, ``lattice_std``) in
@@ -42,33 +40,11 @@ class GeometryFlow:
 
     Source: Lipman et al., Flow matching for generative modeling (2023), with the conditional paths of Chen &
     Lipman, Flow matching on general geometries (2024), eq. 13.
-
-    Attributes:
-        lattice_mean, lattice_std: of the noise, by lattice parameter.
     """
-
-    lattice_mean: Float[Tensor, "6"]
-    lattice_std: Float[Tensor, "6"]
 
     kind: ClassVar[str] = "flow"
     lattice_path: ClassVar[PathName] = "straight"
     coord_path: ClassVar[PathName] = "straight"
-
-    @classmethod
-    def fit(cls, batch: CrystalBatch) -> GeometryFlow:
-        """Noise with the mean and spread of each free lattice parameter of these crystals; see ``LatticeNoise``."""
-        noise = LatticeNoise.fit(batch)
-        return cls(noise.mean, noise.std)
-
-    @cached_property
-    def lattice(self) -> LatticeNoise:
-        """Noise of the lattice parameters."""
-        return LatticeNoise(self.lattice_mean, self.lattice_std)
-
-    def prior(self, template: CrystalBatch, noise: GeometryNoise) -> CrystalBatch:
-        """Pure noise (t = 1) on the template of a batch; its own geometry is not read."""
-        params = self.lattice.params(template, noise.normals)
-        return template.replace(lattice_params=params, free_coords=uniform_coords(template, noise.uniforms))
 
     def told_level(
         self, template: CrystalBatch, coord_level: Float[Tensor, "crystals"]
@@ -107,17 +83,6 @@ class GeometryFlow:
     def coord_jitter(self, batch: CrystalBatch, noise: GeometryNoise) -> None:
         """None: a uniform end is reached by geodesics, not by adding up small noise."""
         return
-
-    def losses(
-        self,
-        denoised: DenoisedGeometry,
-        noisy: NoisyGeometry,
-        clean: CrystalBatch,
-        coord_level: Float[Tensor, "crystals"],
-        lattice_level: Float[Tensor, "crystals"],
-    ) -> tuple[Float[Tensor, "crystals"], Float[Tensor, "crystals"]]:
-        """(coordinate loss, lattice loss) of each crystal; see ``geometry_losses``."""
-        return geometry_losses(self, denoised, noisy, clean, coord_level, lattice_level)
 
     def step(self, noisy: CrystalBatch, denoised: DenoisedGeometry, *, fraction: float) -> CrystalBatch:
         """The crystals moved the given fraction of the way to the guess at the clean end."""

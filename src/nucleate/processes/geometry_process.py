@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from functools import cached_property
+from typing import Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from torch import Tensor
 from nucleate.crystal.batch import CrystalBatch
 from nucleate.crystal.lattice_torch import free_lattice_params
 from nucleate.processes.noise_path import PathName
-from nucleate.processes.wyckoff_torus import coords_from_cartesian
+from nucleate.processes.wyckoff_torus import coords_from_cartesian, uniform_coords
 from nucleate.shapes import Float
 
 LEVEL_FLOOR = 0.05
@@ -120,16 +121,6 @@ class GeometryProcess(Protocol):
     ) -> NoisyGeometry:
         """The crystals at the given levels."""
 
-    def losses(
-        self,
-        denoised: DenoisedGeometry,
-        noisy: NoisyGeometry,
-        clean: CrystalBatch,
-        coord_level: Float[Tensor, "crystals"],
-        lattice_level: Float[Tensor, "crystals"],
-    ) -> tuple[Float[Tensor, "crystals"], Float[Tensor, "crystals"]]:
-        """(coordinate loss, lattice loss) of each crystal; see ``geometry_losses``."""
-
     def noisy_coords(
         self, clean: CrystalBatch, coord_level: Float[Tensor, "crystals"], noise: GeometryNoise
     ) -> Float[Tensor, "orbits 3"]:
@@ -173,6 +164,37 @@ class LatticeNoise:
         """Pure noise, zeros beyond the free parameters."""
         own = self.to(template.lattice_params)
         return (own.mean + own.std * normals) * free_lattice_params(template.space_group_number)
+
+
+Process = TypeVar("Process", bound="NormalLatticeUniformCoords")
+
+
+@dataclass(frozen=True, eq=False)
+class NormalLatticeUniformCoords:
+    """The noise that both processes end in, normal lattices and uniform coordinates.
+
+    Attributes:
+        lattice_mean, lattice_std: of the noise, by lattice parameter.
+    """
+
+    lattice_mean: Float[Tensor, "6"]
+    lattice_std: Float[Tensor, "6"]
+
+    @classmethod
+    def fit(cls: type[Process], batch: CrystalBatch) -> Process:
+        """Noise with the mean and spread of each free lattice parameter of these crystals; see ``LatticeNoise``."""
+        noise = LatticeNoise.fit(batch)
+        return cls(noise.mean, noise.std)
+
+    @cached_property
+    def lattice(self) -> LatticeNoise:
+        """Noise of the lattice parameters."""
+        return LatticeNoise(self.lattice_mean, self.lattice_std)
+
+    def prior(self, template: CrystalBatch, noise: GeometryNoise) -> CrystalBatch:
+        """Pure noise on the template of a batch; its own geometry is not read."""
+        params = self.lattice.params(template, noise.normals)
+        return template.replace(lattice_params=params, free_coords=uniform_coords(template, noise.uniforms))
 
 
 def clean_coords_change(noisy: CrystalBatch, denoised: DenoisedGeometry) -> Float[Tensor, "orbits 3"]:
