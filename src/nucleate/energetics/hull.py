@@ -160,6 +160,13 @@ class ReferenceHull:
             float(above), float(diagram.get_form_energy_per_atom(entry)), tuple(shares), completeness
         )
 
+    def diagram(self, system: System) -> Any:
+        """pymatgen's ``PhaseDiagram`` of a system with its subsystems; None where an element has no reference."""
+        entries = self.entries(system)
+        if self._completeness(system, entries).missing_elements:
+            return None
+        return self._diagram(system, entries)
+
     def entries(self, system: System) -> list[ReferenceEntry]:
         """All entries in a system and its subsystems."""
         return [entry for part in self._subsystems(system) for entry in self._source.entries(part)]

@@ -62,7 +62,7 @@ def colour_of(series: Series, number: int) -> str:
 def _draw(chart: Chart) -> Figure:
     rows = len(chart.labels)
     height = 1.5 + 0.3 * rows if chart.kind == "intervals" else 4.2
-    figure, axes = _axes((7.5, max(2.2, height)), chart)
+    figure, axes = paper_axes((7.5, max(2.2, height)), title=chart.title, subtitle=chart.subtitle)
     draw = {"intervals": _intervals, "mirrored": _mirrored, "histogram": _histogram, "lines": _lines}
     draw[chart.kind](axes, chart)
     axes.set(xlabel=chart.x_label, ylabel=chart.y_label)
@@ -71,7 +71,8 @@ def _draw(chart: Chart) -> Figure:
     return figure
 
 
-def _axes(size: tuple[float, float], chart: Chart) -> tuple[Figure, Axes]:
+def paper_axes(size: tuple[float, float], *, title: str, subtitle: str) -> tuple[Figure, Axes]:
+    """A figure of a size in inches with one pair of axes in the house's style."""
     # Figures without pyplot: no global state, no window system, nothing to close.
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415  loads late
     from matplotlib.figure import Figure  # noqa: PLC0415  loads late
@@ -79,8 +80,8 @@ def _axes(size: tuple[float, float], chart: Chart) -> tuple[Figure, Axes]:
     figure = Figure(figsize=size, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    figure.suptitle(chart.title, x=0.015, ha="left", fontsize=13, fontweight="bold", color=INK)
-    axes.set_title(chart.subtitle, loc="left", fontsize=9, color=MUTED, pad=8, wrap=True)
+    figure.suptitle(title, x=0.015, ha="left", fontsize=13, fontweight="bold", color=INK)
+    axes.set_title(subtitle, loc="left", fontsize=9, color=MUTED, pad=8, wrap=True)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(MUTED)
     axes.tick_params(colors=INK, labelsize=9)

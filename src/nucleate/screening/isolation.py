@@ -65,10 +65,12 @@ class IsolatedProcess:
 
     def call_prepared(self, kind: str, *content: Any) -> Any:
         """The answer to a request that concerns no crystal in particular."""
+        complete = False
         try:
             self._send(kind, PREPARE_SECONDS, *content)
             while True:
                 answer, *rest = self._receive(time.monotonic() + PREPARE_SECONDS)
+                complete = answer != "alive"
                 if answer == "done":
                     return rest[0]
                 if answer in ("fatal", "raised"):
@@ -77,6 +79,9 @@ class IsolatedProcess:
             raise ScreeningError(
                 f"The process that loads the potential and the reference {error}: this concerns every crystal"
             ) from error
+        finally:
+            if not complete:
+                self.close()
 
     def run(self, step: Step, items: Sequence[StepItem]) -> Iterator[tuple[int, StepResult]]:
         """(place in ``items``, verdict) for every item, in the order in which they are found.
@@ -85,12 +90,18 @@ class IsolatedProcess:
             NucleateError, OSError: what concerns the whole run, such as a full disk.
         """
         left = dict(enumerate(items))
-        if len(items) > 1 and getattr(step, "batch_size", 1) > 1:
-            for place, result in self._together(step, list(items)):
-                del left[place]
-                yield place, result
-        for place, item in left.items():
-            yield place, self._alone(step, item)
+        complete = False
+        try:
+            if len(items) > 1 and getattr(step, "batch_size", 1) > 1:
+                for place, result in self._together(step, list(items)):
+                    del left[place]
+                    yield place, result
+            for place, item in left.items():
+                yield place, self._alone(step, item)
+            complete = True
+        finally:
+            if not complete:  # what it still sends must not answer for the next crystals
+                self.close()
 
     def _together(self, step: Step, items: list[StepItem]) -> Iterator[tuple[int, StepResult]]:
         try:
