@@ -111,6 +111,15 @@ def test_wrong_words_are_one_sentence(sets: Path, tmp_path: Path) -> None:
         assert not out.exists()
 
 
+def test_a_family_that_was_asked_for_and_measured_nothing_is_a_failure(sets: Path, tmp_path: Path) -> None:
+    words = (sets / "good", "-o", tmp_path / "report")
+    code, text = _run(*words, "--metrics", "nearest,csp")  # nothing names a test structure
+    assert code == 1
+    assert "Asked for but not measured: csp (no reference was named)" in text
+    assert "100.00 %" in text
+    assert _run(*words, "--metrics", "nearest")[0] == 0
+
+
 def test_a_family_that_was_asked_for_and_did_not_run_is_a_failure(
     sets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

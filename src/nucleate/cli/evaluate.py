@@ -15,10 +15,6 @@ from nucleate.cli.errors import EXIT_FAILED, error_console
 from nucleate.cli.progress_bars import count_bar
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
-    from nucleate.evaluation.compare import Comparison
-    from nucleate.evaluation.metric import Metric
     from nucleate.evaluation.report import Report
     from nucleate.evaluation.scoring import Progress
 
@@ -86,6 +82,7 @@ def evaluate(
 
     - `nucleate evaluate ours/ theirs.zip --compare -r store -o comparison`
     """
+    from nucleate.cli.report_view import print_comparison, print_report  # noqa: PLC0415
     from nucleate.errors import ConfigError  # noqa: PLC0415  (the help text needs none of this)
     from nucleate.evaluation.run import evaluate as evaluate_crystals  # noqa: PLC0415
     from nucleate.evaluation.run import evaluate_two  # noqa: PLC0415
@@ -117,10 +114,9 @@ def evaluate(
         else:
             reports = [evaluate_crystals(crystals[0], reference, out=out, on_progress=tell, **options)]
     if compare:
-        output.print(_comparison_table(comparison))
+        print_comparison(output, comparison)
     else:
-        for table in _tables(reports[0]):
-            output.print(table)
+        print_report(output, reports[0])
     _print_remarks(output, reports)
     output.print(f"Report: {escape(str(out))}", soft_wrap=True)
     empty = [report for report in reports if not any(report.table.column("is_encoded").to_pylist())]
@@ -130,13 +126,29 @@ def evaluate(
             f"[red]None of the {report.table.num_rows:,} inputs of "
             f"{escape(str(report.about['crystals']['source']))} is a crystal; the first: {escape(reason)}[/red]"
         )
-    failed = sorted({name for report in reports for name in report.problems})
-    # Without --metrics everything is tried, and what an extra is missing for is only said.
-    if failed and (metrics is not None or not all(report.metrics for report in reports)):
-        error_console().print(f"[red]Asked for but not measured: {', '.join(failed)}.[/red]")
+    missing = _not_measured(reports, names)
+    if missing:
+        error_console().print(f"[red]Asked for but not measured: {escape('; '.join(missing))}[/red]")
         raise typer.Exit(EXIT_FAILED)
     if empty:
         raise typer.Exit(EXIT_FAILED)
+
+
+def _not_measured(reports: list[Report], names: list[str] | None) -> list[str]:
+    """Families that were asked for and gave no number, with the reason.
+
+    Without ``--metrics`` everything is tried, and what an extra, a reference or a column is missing for is only
+    said, unless nothing at all was measured.
+    """
+    missing: dict[str, str] = {}
+    for report in reports:
+        for name in names or report.about["families"]:
+            found = [report.metrics[key] for key in report.families.get(name, ())]
+            if all(metric.value is None for metric in found):
+                why = report.problems.get(name) or next((m.note for m in found if m.note), "")
+                missing.setdefault(name, f"{name} ({why.rstrip('.')})" if why else name)
+    nothing = any(all(m.value is None for m in report.metrics.values()) for report in reports)
+    return list(missing.values()) if names is not None or nothing else []
 
 
 @contextmanager
@@ -156,86 +168,19 @@ def _bars() -> Iterator[Callable[[Progress], None]]:
         yield tell
 
 
-def _tables(report: Report) -> Iterator[Table]:
-    """One table per family: value, interval, sample size, ceiling, protocol."""
-    from rich.table import Table  # noqa: PLC0415  (not needed for the help text)
-
-    for family, keys in report.families.items():
-        if not keys:
-            continue
-        table = Table(title=family, title_justify="left", title_style="bold", header_style="bold", box=None)
-        table.add_column("metric", overflow="fold")
-        for title in ("value", "95 %", "n", "held out"):
-            table.add_column(title, justify="right", no_wrap=True)
-        table.add_column("protocol", style="dim", ratio=1, overflow="fold")
-        for key in keys:
-            metric = report.metrics[key]
-            stated = metric.value is not None and metric.unit not in ("", "share")
-            unit = f" {escape(metric.unit)}" if stated else ""
-            table.add_row(
-                escape(key),
-                _number(metric, metric.value) + unit,
-                _interval(metric),
-                f"{metric.n:,}",
-                _number(metric, metric.reference),
-                escape(metric.protocol)
-                + (f" [yellow]({escape(metric.note)})[/yellow]" if metric.note else ""),
-            )
-        yield table
-
-
-def _number(metric: Metric, value: float | None) -> str:
-    if value is None:
-        return "–"
-    return f"{100 * value:.2f} %" if metric.unit == "share" else f"{value:.4g}"
-
-
-def _interval(metric: Metric) -> str:
-    if metric.ci95 is None:
-        return "–"
-    low, high = metric.ci95
-    if metric.unit == "share":
-        return f"{100 * low:.1f} to {100 * high:.1f}"
-    return f"{low:.3g} to {high:.3g}"
-
-
-def _comparison_table(comparison: Comparison) -> Table:
-    """Both values, their difference with its interval, and the p-value adjusted for all metrics."""
-    from rich.table import Table  # noqa: PLC0415  (not needed for the help text)
-
-    first, second = (str(r.about["crystals"]["source"]) for r in (comparison.first, comparison.second))
-    title = (
-        f"A = {escape(first)}, B = {escape(second)}; p adjusted for {len(comparison.metrics)} metrics (Holm)"
-    )
-    table = Table(title=title, title_justify="left", header_style="bold", box=None)
-    table.add_column("metric", overflow="fold")
-    for heading in ("A", "B", "A − B", "95 %", "p"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("better")
-    table.add_column("note", style="dim", ratio=1, overflow="fold")
-    for name, compared in comparison.metrics.items():
-        d, scale = compared.difference, 100 if compared.first.unit == "share" else 1
-        table.add_row(
-            escape(name),
-            _number(compared.first, compared.first.value),
-            _number(compared.second, compared.second.value),
-            "–" if d is None else f"{scale * d.value:+.3g}",
-            "–" if d is None or d.ci95 is None else f"{scale * d.ci95[0]:+.3g} to {scale * d.ci95[1]:+.3g}",
-            "–" if compared.p_adjusted is None else f"{compared.p_adjusted:.3f}",
-            {"first": "[green]A[/green]", "second": "[green]B[/green]"}.get(compared.better, ""),
-            escape(compared.note or ("pairs" if d is not None and d.paired else "")),
-        )
-    return table
-
-
 def _print_remarks(output: Console, reports: list[Report]) -> None:
-    for report in reports:
-        held_out = report.about["reference"]
-        if held_out is not None:
-            output.print(
-                f"Held out: {held_out['num_scored']:,} crystals of {escape(held_out['held_out'])} "
-                f"({escape(held_out['store'])})",
-                soft_wrap=True,
-            )
+    held_out = reports[0].about["reference"]
+    if held_out is not None:
+        output.print(
+            f"Reference: {held_out['num_scored']:,} held-out crystals of {escape(held_out['held_out'])} "
+            f"({escape(held_out['store'])}) under the same functions, unless the protocol says otherwise",
+            soft_wrap=True,
+        )
+    several = len(reports) > 1
+    said: dict[str, list[str]] = {}
+    for report, letter in zip(reports, "AB"):
         for warning in report.warnings:
-            output.print(f"[yellow]{escape(warning)}[/yellow]", soft_wrap=True)
+            said.setdefault(warning, []).append(letter)
+    for warning, letters in said.items():
+        whose = f"{' and '.join(letters)}: " if several else ""
+        output.print(f"[yellow]{whose}{escape(warning)}[/yellow]", soft_wrap=True)
