@@ -126,6 +126,28 @@ def test_structures_in_memory_are_read_too(candidates: list[Candidate]) -> None:
         open_crystals([])
 
 
+def test_what_lies_beside_the_crystals_of_an_archive_does_not_count(tmp_path: Path) -> None:
+    _poscars(tmp_path)
+    path = tmp_path / "set.zip"
+    attributes = b"\x00\x05\x16\x07\x00\x02\x00\x00Mac OS X        "  # how AppleDouble begins
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("set/README.txt", "made by us")
+        for file in sorted((tmp_path / "poscars").iterdir()):
+            archive.write(file, f"set/{file.name}")
+            archive.writestr(f"__MACOSX/set/._{file.name}", attributes)
+        archive.writestr("set/broken.cif", "data_broken")
+    report = store_candidates(path, str(tmp_path / "work"))
+    assert len(report.candidates) == 15
+    assert report.num_unreadable == 1
+    assert len(report.ignored) == 15
+    assert sum("README" in item.file for item in report.ignored) == 1
+    # Half an archive is a loss: the reason is a row of its own and counts.
+    content = path.read_bytes()
+    (tmp_path / "cut.zip").write_bytes(content[: len(content) // 2])
+    cut = store_candidates(tmp_path / "cut.zip", str(tmp_path / "cut"))
+    assert (len(cut.candidates), cut.num_unreadable, cut.ignored) == (1, 1, ())
+
+
 def test_a_folder_keeps_what_is_broken_and_passes_over_what_is_no_crystal(
     crystal_folder: Path, tmp_path: Path
 ) -> None:

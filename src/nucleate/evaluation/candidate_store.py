@@ -33,6 +33,7 @@ PART_SIZE = 256
 CANDIDATE_CODE = (
     "nucleate.evaluation.candidate",
     "nucleate.evaluation.candidate_store",
+    "nucleate.evaluation.reading",
     "nucleate.crystal.encoding",
     "nucleate.crystal.projection",
     "nucleate.crystal.setting",

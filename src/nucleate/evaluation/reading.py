@@ -16,7 +16,7 @@ from nucleate.data.folder import is_url, open_folder
 from nucleate.data.record import Record, Rejection, Source, Task
 from nucleate.data.sources import archive, open_source
 from nucleate.data.sources.dataset import Dataset
-from nucleate.data.sources.structure_files import structure_format
+from nucleate.data.sources.structure_files import NOT_READABLE, structure_format
 from nucleate.errors import SourceError
 from nucleate.evaluation.candidate import SYMPREC, Candidate, make_candidate
 from nucleate.evaluation.candidate_store import (
@@ -262,13 +262,26 @@ def _read_task(plan: _Plan, job: tuple[str, Task]) -> _TaskResult:
     return result
 
 
+def _holds_no_crystals(plan: _Plan, item: Rejection) -> bool:
+    """Whether what was rejected is one of the other files that lie among crystals: notes, tables, logs.
+
+    Also the file ``._NAME`` that macOS puts beside each ``NAME`` in archives and on foreign disks, whatever it is
+    called: it holds attributes.
+    """
+    package, in_archive, member = item.file.rpartition("!")
+    name = member or package
+    if name.replace("\\", "/").rpartition("/")[2].startswith("._"):
+        return bool(in_archive) or plan.in_folder
+    if item.row is not None or structure_format(name) is not None or archive.is_archive(name):
+        return False
+    # What breaks off an archive is named after no file and is a loss.
+    return item.reason == NOT_READABLE if in_archive else plan.in_folder
+
+
 def _candidate(plan: _Plan, row: int, item: Record | Rejection) -> Candidate | Ignored:
     """The candidate of what a source gave, or a file that holds no crystals."""
     if isinstance(item, Rejection):
-        structural = (
-            structure_format(item.file) is not None or archive.is_archive(item.file) or "!" in item.file
-        )
-        if plan.in_folder and item.row is None and not structural:
+        if _holds_no_crystals(plan, item):
             return Ignored(item.file, item.reason)
         place = item.file if item.row is None else f"{item.file} row {item.row}"
         name = item.id or (Path(item.file).stem if item.row is None else f"{Path(item.file).stem}-{item.row}")
