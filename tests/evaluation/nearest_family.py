@@ -47,6 +47,7 @@ class NearestFamily:
         Column("secret", pa.list_(pa.float32()), "A fingerprint nobody needs to see.", public=False),
     )
     uses = ("min_distance",)
+    uses_across: tuple[str, ...] = ()
     uses_reference = False
     code = ()
     chunk = 5

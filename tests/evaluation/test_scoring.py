@@ -91,6 +91,33 @@ def test_finished_chunks_are_not_computed_again(
     assert nearest_calls == [5, 5, 5, 1]
 
 
+def test_what_only_the_whole_set_depends_on_costs_no_rows(
+    stored: CandidateStore, tmp_path: Path, nearest_calls: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[float] = []
+    across = nearest_family.NearestFamily.across
+
+    def counted(self: Any, candidates: Any, table: Any, context: Any) -> Any:
+        asked.append(context.settings.stol)
+        return across(self, candidates, table, context)
+
+    monkeypatch.setattr(nearest_family.NearestFamily, "across", counted)
+    _score(stored, tmp_path)
+    _score(stored, tmp_path, settings=replace(Settings(), stol=0.7))  # used nowhere: nothing is computed
+    assert (asked, len(nearest_calls)) == ([0.3], 4)
+    monkeypatch.setattr(nearest_family.NearestFamily, "uses_across", ("stol",))
+    for stol in (0.3, 0.7, 0.7):
+        _score(stored, tmp_path, settings=replace(Settings(), stol=stol))
+    assert (asked, len(nearest_calls)) == ([0.3, 0.3, 0.7], 4)
+
+
+def test_fingerprints_serve_any_reference_seed_and_cutoff() -> None:
+    family = load_family("distribution")
+    assert not family.uses
+    assert not family.uses_reference
+    assert set(family.uses_across) == {"cov_structure_cutoff", "cov_composition_cutoff", "reference_sample"}
+
+
 def test_a_damaged_chunk_is_named_and_computed_again(
     stored: CandidateStore, tmp_path: Path, nearest_calls: list[int]
 ) -> None:

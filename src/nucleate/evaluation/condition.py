@@ -43,6 +43,7 @@ class ConditionFamily:
         Column("condition_problem", pa.string(), "Why a condition that came along cannot be read."),
     )
     uses: tuple[str, ...] = ()
+    uses_across: tuple[str, ...] = ()
     uses_reference: bool = False
     code: tuple[str, ...] = ("nucleate.evaluation.conditional",)
     chunk: int = 256

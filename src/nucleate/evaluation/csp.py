@@ -67,14 +67,8 @@ class CspFamily:
 
     name: str = "csp"
     columns: tuple[Column, ...] = COLUMNS
-    uses: tuple[str, ...] = (
-        "csp_ltol",
-        "csp_stol",
-        "csp_angle_tol",
-        "samples",
-        "min_distance",
-        "min_volume",
-    )
+    uses: tuple[str, ...] = ("csp_ltol", "csp_stol", "csp_angle_tol", "min_distance", "min_volume")
+    uses_across: tuple[str, ...] = ("samples",)
     uses_reference: bool = True
     code: tuple[str, ...] = (
         "nucleate.evaluation.csp_targets",

@@ -70,13 +70,9 @@ class DistributionFamily:
 
     name: str = "distribution"
     columns: tuple[Column, ...] = COLUMNS
-    uses: tuple[str, ...] = (
-        "cov_structure_cutoff",
-        "cov_composition_cutoff",
-        "reference_sample",
-        "seed",
-    )
-    uses_reference: bool = True
+    uses: tuple[str, ...] = ()
+    uses_across: tuple[str, ...] = ("cov_structure_cutoff", "cov_composition_cutoff", "reference_sample")
+    uses_reference: bool = False
     code: tuple[str, ...] = (
         "nucleate.evaluation.fingerprints",
         "nucleate.evaluation.coverage",

@@ -52,7 +52,9 @@ class MetricFamily(Protocol):
     Attributes:
         name: ``validity``, ``symmetry``, ...
         columns: what ``rows`` and ``across`` return, in the order of the table.
-        uses: names of the settings that rows and ``across`` depend on, and ``seed`` where they are random.
+        uses: names of the settings that rows depend on, and ``seed`` where they are random.
+        uses_across: names of the settings that ``across`` depends on beside those; it is computed again with
+            another reference, seed or set in any case.
         uses_reference: whether rows depend on the reference.
         code: modules whose source decides the rows; when one changes they are computed again.
         chunk: candidates per chunk: small where a row takes seconds.
@@ -62,6 +64,7 @@ class MetricFamily(Protocol):
     name: str
     columns: tuple[Column, ...]
     uses: tuple[str, ...]
+    uses_across: tuple[str, ...]
     uses_reference: bool
     code: tuple[str, ...]
     chunk: int

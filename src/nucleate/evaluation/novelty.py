@@ -55,8 +55,9 @@ class NoveltyFamily:
 
     name: str = "novelty"
     columns: tuple[Column, ...] = COLUMNS
-    uses: tuple[str, ...] = ("ltol", "stol", "angle_tol")
-    uses_reference: bool = True
+    uses: tuple[str, ...] = ()
+    uses_across: tuple[str, ...] = ("ltol", "stol", "angle_tol")
+    uses_reference: bool = False
     code: tuple[str, ...] = _CODE
     chunk: int = 256
     scores_reference: bool = True
@@ -106,7 +107,7 @@ def _kept_blocks(
         candidates.digest,
         known,
         context.subject,
-        context.settings.digest(NoveltyFamily().uses),
+        context.settings.digest(NoveltyFamily().uses_across),
         *(source_digest(module) for module in _CODE),
     ]
 

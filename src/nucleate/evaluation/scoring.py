@@ -223,7 +223,7 @@ class Scoring:
                 return
             task = replace(self._task, family=name)
             run = _FamilyRun(family, task, self.candidates, self.reference, self.workers, self.on_progress)
-            self._before.update(run.key.encode())
+            self._before.update(run.across_key.encode())
             table = _joined(result.table, run.rows())
             table = _joined(table, run.across(table, self._before.hexdigest()))
             metrics = list(family.summary(table, run.context))
@@ -284,6 +284,7 @@ class _FamilyRun:
         self.reference, self.workers, self.on_progress = reference, workers, on_progress
         self.folder = LocalFolder(Path(task.folder))
         self.key = self._key()
+        self.across_key = f"{self.key} {task.settings.digest(family.uses_across)}"
         self.stage = family.name if task.subject == "crystals" else f"held-out {family.name}"
         self.context = Context(
             reference,

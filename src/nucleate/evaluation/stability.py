@@ -78,6 +78,7 @@ class StabilityFamily:
     name: str = "stability"
     columns: tuple[Column, ...] = COLUMNS
     uses: tuple[str, ...] = ("potential", "relax_steps", "relax_fmax")
+    uses_across: tuple[str, ...] = ()
     uses_reference: bool = True
     code: tuple[str, ...] = _CODE
     chunk: int = 16

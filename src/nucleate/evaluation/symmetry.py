@@ -58,6 +58,7 @@ class SymmetryFamily:
     name: str = "symmetry"
     columns: tuple[Column, ...] = COLUMNS
     uses: tuple[str, ...] = ("symprecs",)
+    uses_across: tuple[str, ...] = ()
     uses_reference: bool = False
     code: tuple[str, ...] = ("nucleate.evaluation.symmetry_checks", "nucleate.crystal.encoding")
     chunk: int = 64

@@ -41,6 +41,7 @@ class ValidityFamily:
     name: str = "validity"
     columns: tuple[Column, ...] = COLUMNS
     uses: tuple[str, ...] = ("min_distance", "min_volume")
+    uses_across: tuple[str, ...] = ()
     uses_reference: bool = False
     code: tuple[str, ...] = (
         "nucleate.evaluation.validity_checks",
