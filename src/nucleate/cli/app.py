@@ -18,6 +18,7 @@ from nucleate.cli.errors import CommandGroup
 from nucleate.cli.evaluate import evaluate
 from nucleate.cli.feasible import feasible
 from nucleate.cli.generate import generate
+from nucleate.cli.screen import screen
 from nucleate.cli.train import train
 from nucleate.cli.validate import validate
 
@@ -56,6 +57,7 @@ app.command("encode")(encode)
 app.command("evaluate")(evaluate)
 app.command("feasible")(feasible)
 app.command("generate")(generate)
+app.command("screen")(screen)
 app.command("train")(train)
 app.command("validate")(validate)
 app.add_typer(data_app, name="data")

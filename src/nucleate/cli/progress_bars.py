@@ -2,14 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from nucleate.cli.errors import error_console
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, ProgressColumn
+    from rich.progress import Progress, ProgressColumn, TaskID
+
+
+class Stage(Protocol):
+    """How far a piece of long work is."""
+
+    @property
+    def stage(self) -> str:
+        """What is being done."""
+
+    @property
+    def done(self) -> int:
+        """How much is done."""
+
+    @property
+    def total(self) -> int | None:
+        """How much there is, None where nobody knows."""
+
+    @property
+    def note(self) -> str:
+        """What the work says of itself, empty for nothing."""
 
 
 @contextmanager
@@ -31,6 +51,23 @@ def count_bar(verb: str) -> Iterator[Progress]:
 
     with _bar(verb, TaskProgressColumn(show_speed=True), MofNCompleteColumn()) as progress:
         yield progress
+
+
+@contextmanager
+def stage_bars(verb: str) -> Iterator[Callable[[Stage], None]]:
+    """A bar for the stage that is at work, one after the other; call it with how far the stage is."""
+    with count_bar(verb) as progress:
+        stages: dict[str, TaskID] = {}
+
+        def tell(state: Stage) -> None:
+            if state.stage not in stages:
+                for earlier in stages.values():
+                    progress.update(earlier, visible=False)
+                stages[state.stage] = progress.add_task(state.stage, total=state.total, note="")
+            note = state.stage if not state.note else f"{state.stage}: {state.note}"
+            progress.update(stages[state.stage], completed=state.done, total=state.total, note=note)
+
+        yield tell
 
 
 @contextmanager
