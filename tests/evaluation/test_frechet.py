@@ -54,6 +54,15 @@ def test_bias_does_not_hide_a_true_distance(rng):
     assert found.split_half < 0.2 * found.value
 
 
+def test_stated_deviation_is_that_of_many_sets(rng):
+    y = rng.normal(size=(300, 5))
+    sets = [rng.normal(size=(150, 5)) + 0.4 for _ in range(60)]
+    found = [frechet_with_bias(x, y, rng=rng, repeats=1) for x in sets[:12]]
+    true = np.std([frechet_distance(x, y) for x in sets], ddof=1)
+    assert np.mean([f.deviation for f in found]) == pytest.approx(true, rel=0.3)
+    assert all(f.unbiased_deviation > f.deviation for f in found)
+
+
 def test_any_callable_makes_features(rng):
     words = [list(rng.integers(0, 9, 5)) for _ in range(60)]
     found = frechet_of(lambda items: np.array(items, dtype=float), words[:30], words[30:], rng=rng)

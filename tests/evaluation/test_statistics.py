@@ -152,3 +152,20 @@ def test_metrics_leave_out_what_was_not_measured_and_warn_of_few() -> None:
     empty = mean_metric("energy", [None], protocol="p")
     assert (empty.value, empty.ci95, empty.note) == (None, None, "no crystals")
     assert proportion("validity", [True, False] * 100, protocol="p").note == ""
+
+
+def test_a_difference_of_shares_has_newcombes_interval() -> None:
+    # Newcombe, Stat. Med. 17 (1998) 873, table II, contrast (a), method 10: 56/70 against 48/80
+    found = difference(np.arange(70) < 56, np.arange(80) < 48)
+    assert found.ci95 == pytest.approx((0.0524, 0.3339), abs=1e-4)
+    # Where all are valid in both sets the bootstrap would have no width.
+    whole = difference(np.ones(40), np.ones(40))
+    assert whole.value == 0
+    assert whole.ci95 is not None
+    assert whole.ci95[0] < -0.05 < 0.05 < whole.ci95[1]
+
+
+def test_a_mean_share_that_all_crystals_have_is_not_certain() -> None:
+    found = mean_metric("rare", np.zeros(6), protocol="p", unit="share")
+    assert found.ci95 == wilson_interval(0, 6)
+    assert mean_metric("x", np.zeros(6), protocol="p", unit="Å").ci95 == (0.0, 0.0)

@@ -13,13 +13,9 @@ from nucleate.evaluation.candidate import Candidate
 from nucleate.evaluation.column import Column
 from nucleate.evaluation.context import Context
 from nucleate.evaluation.coverage import coverage
-from nucleate.evaluation.distribution_metrics import (
-    coverage_metrics,
-    feature_metrics,
-    kind_metrics,
-    number_metrics,
-)
+from nucleate.evaluation.distribution_metrics import coverage_metrics, feature_metrics, number_metrics
 from nucleate.evaluation.distribution_reference import part_fingerprints
+from nucleate.evaluation.diversity_metrics import kind_metrics
 from nucleate.evaluation.fingerprints import (
     COMPOSITION_FEATURES,
     STRUCTURE_FEATURES,

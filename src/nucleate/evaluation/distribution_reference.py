@@ -21,6 +21,8 @@ from nucleate.shapes import Bool, Float, Int
 
 Part = Literal["train", "held_out"]
 
+NO_REFERENCE = "needs a reference (--reference STORE)"
+
 MOST_NUMBERS = 100_000
 """Most crystals of a part whose numbers (density, elements, ...) are compared."""
 
@@ -84,6 +86,16 @@ class Numbers:
             self.elements[rows],
             {name: values[rows] for name, values in self.properties.items()},
         )
+
+
+def ceiling_size(n: int, most: int) -> int:
+    """Size of the training sample beside a set of n: the same, so that both have the same bias."""
+    return max(1, min(n, most))
+
+
+def clean_rows(rows: np.ndarray) -> np.ndarray:
+    """The rows without NaN."""
+    return rows[~np.isnan(rows).any(axis=1)]
 
 
 def numeric_properties(reference: Reference) -> tuple[str, ...]:

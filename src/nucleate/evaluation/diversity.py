@@ -67,6 +67,33 @@ def diversity(kinds: Iterable[Hashable], *, reference: Collection[Hashable] | No
     )
 
 
+def entropy_deviation(kinds: Sequence[Hashable], *, owners: Sequence[int] | None = None) -> float:
+    """Standard deviation of the entropy ln(effective number) under other samples of the same size; 0 for none.
+
+    The crystals are the draws, also where each has several kinds (elements). With N entries of n crystals and
+    ``p_k = n_k / N`` the influence of crystal i on H and the variance are
+
+        I_i = n/N sum over its entries (- ln p_k - H),      Var H = sum_i I_i² / n²
+
+    which for one entry per crystal is ``(sum_k p_k ln² p_k - H²) / n`` (Basharin, Theory Probab. Appl. 4, 333, 1959).
+
+    Args:
+        kinds: one per entry.
+        owners: the crystal each entry belongs to; every entry its own unless given.
+    """
+    if not len(kinds):
+        return 0.0
+    _, codes = np.unique(np.array([str(kind) for kind in kinds]), return_inverse=True)
+    p = np.bincount(codes) / len(codes)
+    surprise = -np.log(p[codes])
+    excess = surprise - surprise.mean()
+    if owners is not None:
+        _, owner = np.unique(np.asarray(owners), return_inverse=True)
+        excess = np.bincount(owner, weights=excess)
+    n = len(excess)
+    return float(np.sqrt(((excess * n / len(codes)) ** 2).sum()) / n)
+
+
 def vendi_score(similarity: Float[np.ndarray, "n n"]) -> float:
     """The Vendi score (Friedman and Dieng, TMLR 2023): effective number of different items.
 
@@ -86,11 +113,29 @@ def vendi_score(similarity: Float[np.ndarray, "n n"]) -> float:
     return _exp_entropy(np.linalg.eigvalsh(k / len(k)))
 
 
-def gaussian_vendi_score(features: Float[np.ndarray, "n d"], *, width: float, largest: int = 2000) -> float:
+@dataclass(frozen=True)
+class VendiScore:
+    """A Vendi score with what it would vary by.
+
+    Attributes:
+        value: the score.
+        deviation: standard deviation of its logarithm under other samples of the same size.
+    """
+
+    value: float
+    deviation: float
+
+
+def gaussian_vendi_score(
+    features: Float[np.ndarray, "n d"], *, width: float, largest: int = 2000
+) -> VendiScore:
     """Vendi score of rows of features with similarity ``exp(-|x - y|² / 2 width²)``.
 
     Equal rows are counted once with their weight, which leaves the score as it is: the eigenvalues of
-    ``sqrt(w) K sqrt(w)`` over distinct rows are the non-zero ones of K / n.
+    ``sqrt(w) K sqrt(w)`` over distinct rows are the non-zero ones of K / n. With its eigenvectors u_k the influence
+    of row i on the entropy H, and so the variance, are
+
+        I_i = - sum_k (λ_k u_ik² / w_i) ln λ_k - H,      Var H = sum_i w_i I_i² / n
 
     Args:
         features: one row per item.
@@ -109,7 +154,13 @@ def gaussian_vendi_score(features: Float[np.ndarray, "n d"], *, width: float, la
 
     root = np.sqrt(counts / counts.sum())
     similarity = np.exp(-0.5 * (cdist(rows, rows) / width) ** 2)
-    return _exp_entropy(np.linalg.eigvalsh(root[:, None] * similarity * root))
+    eigenvalues, vectors = np.linalg.eigh(root[:, None] * similarity * root)
+    kept = eigenvalues > 1e-12
+    positive = eigenvalues[kept]
+    surprise = -(vectors[:, kept] ** 2) @ (positive * np.log(positive)) / root**2
+    excess = surprise - root**2 @ surprise
+    deviation = float(np.sqrt(root**2 @ excess**2 / counts.sum()))
+    return VendiScore(_exp_entropy(eigenvalues), deviation)
 
 
 def _exp_entropy(eigenvalues: np.ndarray) -> float:
@@ -117,13 +168,22 @@ def _exp_entropy(eigenvalues: np.ndarray) -> float:
     return float(np.exp(-(positive @ np.log(positive))))
 
 
-def mean_pairwise_distance(features: Float[np.ndarray, "n d"]) -> float:
-    """Mean Euclidean distance of the pairs of rows, the diversity of CDVAE (Xie et al. 2022); NaN for n < 2."""
-    if len(features) < 2:
-        return float("nan")
-    from scipy.spatial.distance import pdist  # noqa: PLC0415  loads late
+def mean_pairwise_distance(features: Float[np.ndarray, "n d"]) -> tuple[float, float]:
+    """(mean Euclidean distance of the pairs of rows, its standard deviation); NaN for fewer than 2 and 3 rows.
 
-    return float(pdist(features).mean())
+    The mean is the diversity of CDVAE (Xie et al. 2022). Pairs share rows, so its deviation is the jackknife's: with
+    θ_i the mean without row i, ``Var = (n - 1)/n sum_i (θ_i - mean θ)²`` (Arvesen, Ann. Math. Stat. 40, 2076, 1969).
+    """
+    n = len(features)
+    if n < 2:
+        return float("nan"), float("nan")
+    from scipy.spatial.distance import pdist, squareform  # noqa: PLC0415  loads late
+
+    pairs = pdist(features)
+    if n < 3:
+        return float(pairs.mean()), float("nan")
+    without = (pairs.sum() - squareform(pairs).sum(axis=1)) * 2 / ((n - 1) * (n - 2))
+    return float(pairs.mean()), float(np.sqrt((n - 1) / n * ((without - without.mean()) ** 2).sum()))
 
 
 def rarefaction(

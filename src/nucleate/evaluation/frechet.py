@@ -13,6 +13,9 @@ from nucleate.shapes import Float
 
 Item = TypeVar("Item")
 
+RESAMPLES = 60
+"""Bootstrap samples behind the deviation of a distance: it is known to a tenth."""
+
 _SIZES = 8
 _LEAST = 0.25
 
@@ -27,6 +30,8 @@ class FrechetDistance:
             subsamples against 1/size (Chong and Forsyth 2020); may fall below 0 by noise.
         split_half: mean distance of two halves of the reference, extrapolated to the sizes compared here: what
             a perfect generator would be given at these sizes.
+        deviation: standard deviation of ``value`` under other sets of this size, by bootstrap of the set.
+        unbiased_deviation: that of ``unbiased``: the same, and the error of the line, in quadrature.
         n, m: rows of the set and of the reference.
         num_features: columns.
     """
@@ -34,6 +39,8 @@ class FrechetDistance:
     value: float
     unbiased: float
     split_half: float
+    deviation: float
+    unbiased_deviation: float
     n: int
     m: int
     num_features: int
@@ -85,7 +92,7 @@ def frechet_with_bias(
     Subsamples of both at eight sizes from a quarter to the whole (``repeats`` of each but the whole) give a line
     ``d²(s) = d²_inf + b / s`` by least squares, s the share of both samples used (Chong and Forsyth, CVPR 2020).
     The same line for disjoint halves of the reference, whose true distance is 0, is evaluated at the sizes n and
-    m: the distance that a perfect generator would get.
+    m: the distance that a perfect generator would get. The deviation is that over bootstrap samples of the set.
 
     Raises:
         InvalidStructureError: a sample has fewer than eight rows, or values that are not finite.
@@ -103,14 +110,25 @@ def frechet_with_bias(
             others = rng.permutation(m)[: max(2, round(share * m))]
             inverse.append(1.0 / share)
             found.append(frechet_distance(x[rows], y[others]))
-    intercept = np.polyfit(inverse, found, 1)[1]
+    (_, intercept), covariance = np.polyfit(inverse, found, 1, cov=True)
     null = []
     for _ in range(repeats):
         order = rng.permutation(m)
         null.append(frechet_distance(y[order[: m // 2]], y[order[m // 2 :]]))
+    drawn = [frechet_distance(x[rng.integers(0, n, n)], y) for _ in range(RESAMPLES)]
+    deviation = float(np.std(drawn, ddof=1))
     # Two halves have 1/h + 1/(m-h); the bias is proportional to that sum to first order.
     scale = (1 / n + 1 / m) / (1 / (m // 2) + 1 / (m - m // 2))
-    return FrechetDistance(value, float(intercept), float(np.mean(null) * scale), n, m, x.shape[1])
+    return FrechetDistance(
+        value=value,
+        unbiased=float(intercept),
+        split_half=float(np.mean(null) * scale),
+        deviation=deviation,
+        unbiased_deviation=float(np.hypot(deviation, np.sqrt(covariance[1, 1]))),
+        n=n,
+        m=m,
+        num_features=x.shape[1],
+    )
 
 
 def frechet_of(

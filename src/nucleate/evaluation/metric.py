@@ -72,6 +72,11 @@ class Metric:
         }
 
 
+def not_measured(name: str, why: str, *, unit: str = "", better: str = "") -> Metric:
+    """The metric of a quantity that could not be measured, with the reason as its note."""
+    return Metric(name, None, 0, None, "not measured", unit=unit, better=better, note=why)
+
+
 def finite(value: float | None) -> float | None:
     """The number, None where it is missing, NaN or infinite."""
     return None if value is None or not math.isfinite(value) else float(value)

@@ -110,6 +110,15 @@ def bootstrap_indices(
     return float(low), float(high)
 
 
+def normal_interval(
+    value: float, deviation: float, *, low: float = -math.inf, high: float = math.inf
+) -> tuple[float, float] | None:
+    """``value ± 1.96 deviation`` inside ``low`` and ``high``; None where the deviation is not known."""
+    if not math.isfinite(deviation):
+        return None
+    return max(low, value - Z95 * deviation), min(high, value + Z95 * deviation)
+
+
 def small_sample_note(n: int, *, least: int = FEW) -> str:
     """What to say of a number over ``n`` crystals; empty where they are enough."""
     if n >= least:
@@ -189,7 +198,7 @@ def mean_metric(
         name=name,
         value=float(statistic(sample, axis=-1)) if len(sample) else None,
         n=len(sample),
-        ci95=bootstrap_ci(sample, statistic, seed=seed, resamples=resamples),
+        ci95=_interval_of(sample, statistic, unit=unit, seed=seed, resamples=resamples),
         protocol=protocol,
         unit=unit,
         better=better,
@@ -198,6 +207,16 @@ def mean_metric(
         answers=answers,
         statistic=None if statistic is np.mean else (lambda v: float(statistic(v, axis=-1))),
     )
+
+
+def _interval_of(
+    sample: np.ndarray, statistic: Statistic, *, unit: str, seed: int, resamples: int
+) -> tuple[float, float] | None:
+    """Bootstrap interval; Wilson's where every crystal has the share 0, or 1, and the bootstrap has no width."""
+    mean_share = unit == "share" and statistic is np.mean and len(sample) > 0
+    if mean_share and sample[0] in (0.0, 1.0) and (sample == sample[0]).all():
+        return wilson_interval(int(sample.sum()), len(sample))
+    return bootstrap_ci(sample, statistic, seed=seed, resamples=resamples)
 
 
 def numbers(values: ArrayLike) -> np.ndarray:
@@ -242,7 +261,8 @@ def difference(
 
         p = (1 + #{|d_perm| >= |d|}) / (1 + resamples)
 
-    For the mean of flags all relabellings are counted at once: the True among the first n are hypergeometric.
+    For the mean of flags all relabellings are counted at once: the True among the first n are hypergeometric; and
+    the interval is Newcombe's (``interval_of_difference`` of Wilson's), which has a width at 0 and 100 % too.
 
     Args:
         a: first sample (n,), without missing values.
@@ -261,9 +281,10 @@ def difference(
     pooled = np.concatenate([first, second])
     if statistic is None and np.isin(pooled, (0.0, 1.0)).all():
         hits, total = int(first.sum()), int(pooled.sum())
-        boot = rng.binomial(n, hits / n, resamples) / n - rng.binomial(m, (total - hits) / m, resamples) / m
+        inner = [ends for ends in (wilson_interval(hits, n), wilson_interval(total - hits, m)) if ends]
+        ends: tuple[float, float] | None = interval_of_difference(hits / n, (total - hits) / m, *inner)
         p_value = _exact_p(hits, total, n, m)
-        how = f"bootstrap interval, {resamples:,} resamples; p-value of all relabellings (hypergeometric)"
+        how = "Newcombe's interval; p-value of all relabellings (hypergeometric)"
     else:
         boot, permuted = np.empty(resamples), np.empty(resamples)
         for i in range(resamples):
@@ -271,11 +292,12 @@ def difference(
             boot[i] = _apply(statistic, one) - _apply(statistic, other)
             shuffled = rng.permutation(pooled)
             permuted[i] = _apply(statistic, shuffled[:n]) - _apply(statistic, shuffled[n:])
+        ends = _percentiles(boot)
         p_value = _two_sided(permuted, value)
         how = f"bootstrap interval and permutation p-value, {resamples:,} resamples each"
     return Difference(
         value=value,
-        ci95=_percentiles(boot),
+        ci95=ends,
         p_value=p_value,
         n=(n, m),
         paired=False,

@@ -18,7 +18,7 @@ from nucleate.data.schema import TOLERANCE_PREFIX
 from nucleate.evaluation.column import Column
 from nucleate.evaluation.metric import Metric
 from nucleate.evaluation.space_group_distance import MEASURES, group_shares, resampled_spread
-from nucleate.evaluation.statistics import Z95, proportion, small_sample_note
+from nucleate.evaluation.statistics import Z95, proportion, small_sample_note, wilson_interval
 from nucleate.evaluation.symmetry_checks import asked_against_found, find_symmetry, number_from
 
 if TYPE_CHECKING:
@@ -232,9 +232,9 @@ def _templates(table: pa.Table, context: Context) -> list[Metric]:
             "template_diversity",
             len(set(present)) / len(present) if present else None,
             len(present),
-            None,
+            wilson_interval(len(set(present)), len(present)),
             "different prototypes (group, Wyckoff template, stoichiometry) per encoded crystal; falls with the size "
-            "of the set",
+            "of the set; Wilson interval, as for the share of first ones of their kind",
             unit="share",
             better="",
             note=small_sample_note(len(present)),
