@@ -66,8 +66,8 @@ class Settings:
     cell: bool = True
     check: bool = True
     displacement: float = 0.05
-    strain: float = 0.005
-    check_fmax: float = 0.01
+    strain: float = 0.02
+    check_fmax: float = 0.005
     symprecs: tuple[float, ...] = (0.01, 0.05, 0.1)
     broken: str = "keep"
     batch_size: int = 16
