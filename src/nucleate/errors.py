@@ -73,3 +73,7 @@ class CacheError(NucleateError):
 
 class ScreeningError(NucleateError):
     """A screening cannot start or go on: another run in the folder, a full disk, workers that do not load."""
+
+
+class DFTError(NucleateError):
+    """A DFT program, its pseudopotentials or its settings are missing, or its run did not end as it should."""
