@@ -22,6 +22,7 @@ from nucleate.evaluation.context import Context
 from nucleate.evaluation.csp import csp_matcher, family
 from nucleate.evaluation.csp_errors import pair_errors
 from nucleate.evaluation.csp_recall import best_rms, sample_numbers
+from nucleate.evaluation.csp_summary import TargetScore, unasked_note
 from nucleate.evaluation.matcher import Matcher
 from nucleate.evaluation.metric import Metric
 from nucleate.evaluation.reading import store_candidates
@@ -247,14 +248,14 @@ def test_errors_of_a_known_distortion() -> None:
 
 
 def test_given_energies_of_both_sides_are_compared(reference: Reference, tmp_path: Path) -> None:
-    names = list(true_cells())[:4]
+    names = list(true_cells())[:5]
     path = write_table(
         tmp_path / "s.parquet",
         {name: true_cells()[name] for name in names},
-        energy_per_atom=[-1.0, -2.0, -3.0, -4.0],
-        target_energy_per_atom=[-1.1, -2.0, -2.9, None],
-        energy_above_hull=[0.15, 0.05, 0.0, 0.2],
-        target_energy_above_hull=[0.05, 0.05, 0.12, 0.0],
+        energy_per_atom=[-1.0, -2.0, -3.0, -4.0, None],
+        target_energy_per_atom=[-1.1, -2.0, -2.9, None, -1.0],
+        energy_above_hull=[0.15, 0.05, 0.0, 0.2, None],
+        target_energy_above_hull=[0.05, 0.05, 0.12, 0.0, 0.0],
     )
     candidates = store_candidates(path, str(tmp_path / "c")).candidates
     table, metrics, _ = scored(candidates, Context(reference, cache=tmp_path))
@@ -262,8 +263,24 @@ def test_given_energies_of_both_sides_are_compared(reference: Reference, tmp_pat
     assert len(given) == 4
     assert metrics["csp_energy_difference"].value == pytest.approx(0.0)
     assert metrics["csp_energy_error"].value == pytest.approx(0.2 / 3)
-    assert metrics["csp_stability_loss_0.1"].value == pytest.approx(2 / 3)  # the third was not stable before
+    # The third was not stable before; the last has lost its stability with its energy.
+    assert metrics["csp_stability_loss_0.1"].value == pytest.approx(3 / 4)
     assert "given" in metrics["csp_energy_difference"].protocol
+
+
+def test_held_out_records_that_nobody_predicted_are_told(reference_store: Store, tmp_path: Path) -> None:
+    reference = Reference(reference_store, tmp_path)
+    held_out = reference.held_out.rows.tolist()
+
+    def score(row: int) -> TargetScore:
+        return TargetScore(row, 2, 225, "cubic", 0, np.array([0.1]), np.array([True]), 0.1)
+
+    context = Context(reference, cache=tmp_path)
+    note = unasked_note([score(row) for row in held_out[:3]], context)
+    assert note == f"3 of {len(held_out)} held-out records are named, the others are not counted"
+    assert not unasked_note([score(row) for row in held_out], context)
+    other = next(row for row in range(len(reference_store)) if row not in held_out)
+    assert not unasked_note([score(other)], context)
 
 
 def test_samples_are_numbered_in_order() -> None:

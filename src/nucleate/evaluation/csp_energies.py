@@ -56,15 +56,13 @@ def energy_columns(table: pa.Table, context: Context) -> dict[str, Sequence[Any]
         a - b if asked and a is not None and b is not None else None
         for asked, a, b in zip(has_target, own[0], true[0])
     ]
-    # With one hull and one composition the differences of both energies are one number.
-    known = [
-        d is not None or (a is not None and b is not None) for d, a, b in zip(difference, own[1], true[1])
-    ]
+    # A prediction without an energy keeps that of its test structure: what was stable is then lost.
+    known = [d is not None or b is not None for d, b in zip(difference, true[1])]
     return {
         "csp_energy_difference": difference,
-        "csp_energy_above_hull": [a if k else None for k, a in zip(known, own[1])],
-        "csp_target_energy_above_hull": [b if k else None for k, b in zip(known, true[1])],
-        "csp_energy_source": [source if k else None for k in known],
+        "csp_energy_above_hull": [a if asked else None for asked, a in zip(has_target, own[1])],
+        "csp_target_energy_above_hull": [b if asked else None for asked, b in zip(has_target, true[1])],
+        "csp_energy_source": [source if k and asked else None for k, asked in zip(known, has_target)],
     }
 
 

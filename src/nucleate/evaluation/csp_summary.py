@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -91,13 +91,26 @@ def csp_metrics(table: pa.Table, context: Context) -> list[Metric]:
         names = ("match_rate", "match_rmse", "match_rmse_all", "metre", "crmse")
         return [Metric(name, None, 0, None, protocol=criterion, note=note) for name in names]
     asked = f"test structures named by the set; {criterion}"
-    return [
+    metrics = [
         *_one_and_many(found, settings.samples, settings.csp_stol, asked, settings.resamples, context.seed),
         *_recall(found, settings.samples, settings.csp_stol, asked, settings.resamples, context.seed),
         *_by_kind(found, asked),
         *_errors(table, asked, settings.resamples, context.seed),
         *_energies(table, asked, context),
     ]
+    unasked = unasked_note(found, context)
+    return [replace(m, note="; ".join(filter(None, [unasked, m.note]))) for m in metrics]
+
+
+def unasked_note(found: Sequence[TargetScore], context: Context) -> str:
+    """How many held-out records no row of the set names: of a whole test set they are missing predictions."""
+    if context.reference is None:
+        return ""
+    held_out = context.reference.held_out.rows
+    named = int(np.isin(held_out, [t.row for t in found]).sum())
+    if named in (0, len(held_out)):
+        return ""  # predictions of other records, or of all
+    return f"{named:,} of {len(held_out):,} held-out records are named, the others are not counted"
 
 
 def _one_and_many(
@@ -264,15 +277,15 @@ def _energies(table: pa.Table, asked: str, context: Context) -> list[Metric]:
                 seed=context.seed,
             ),
         ]
-    both = first & ~np.isnan(own) & ~np.isnan(true)
-    for threshold in context.settings.hull_thresholds if both.any() else ():
-        stable = both & (true <= threshold)
+    known = first & ~np.isnan(true)
+    for threshold in context.settings.hull_thresholds if known.any() else ():
+        stable = known & (true <= threshold + 1e-9)
         metrics.append(
             proportion(
                 f"csp_stability_loss_{threshold:g}",
-                own[stable] > threshold,
-                protocol=f"share of test structures within {threshold:g} eV/atom of the hull whose prediction is not; "
-                f"{origin}",
+                ~(own[stable] <= threshold + 1e-9),  # also where there is no energy
+                protocol=f"share of test structures within {threshold:g} eV/atom of the hull whose prediction is not, "
+                f"or has no energy (not encoded, relaxation failed); {origin}",
                 better="lower",
             )
         )
