@@ -83,6 +83,35 @@ def draw(
     return found
 
 
+def matches(truth: list[Crystal], tries: list[list[Crystal]]) -> tuple[np.ndarray, np.ndarray]:
+    """Of each try (row) and structure (column): whether it matches, and the distance (0.5 where it does not)."""
+    matcher = StructureMatcher(ltol=0.3, stol=0.5, angle_tol=10)
+    distances = np.full((len(tries), len(truth)), np.nan)
+    for row, guesses in zip(distances, tries, strict=True):
+        for i, (a, b) in enumerate(zip(truth, guesses, strict=True)):
+            pair = matcher.get_rms_dist(a.to_structure("primitive"), b.to_structure("primitive"))
+            row[i] = np.nan if pair is None else pair[0]
+    matched = np.isfinite(distances)
+    return matched, np.where(matched, distances, 0.5)
+
+
+def strata(truth: list[Crystal], tries: list[list[Crystal]]) -> dict[str, dict[str, float]]:
+    """Match per try, best of all tries and RMSE by number of free coordinates; "0-999" is all."""
+    matched, distances = matches(truth, tries)
+    free = np.array([c.num_free_coords for c in truth])
+    rows = {}
+    for low, high in [(0, 999), *STRATA]:
+        mine = (free >= low) & (free <= high)
+        if mine.any():
+            rows[f"{low}-{high}"] = {
+                "n": int(mine.sum()),
+                "per_try": float(matched[:, mine].mean()),
+                "best": float(matched[:, mine].any(axis=0).mean()),
+                "rmse_unmatched_at_tolerance": float(distances[:, mine].mean()),
+            }
+    return rows
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
@@ -101,14 +130,11 @@ def main() -> None:
     torch.set_num_threads(1)
     truth = held_out(options.data, options.pool, options.size, options.seed)
     checkpoint = load_checkpoint(options.weights)
-    matcher = StructureMatcher(ltol=0.3, stol=0.5, angle_tol=10)
-    free = np.array([c.num_free_coords for c in truth])
     figures = {}
     for kind in ("network", "random"):
-        matched, distances, seconds = [], [], 0.0
-        for k in range(options.tries):
-            start = time.perf_counter()
-            guesses = draw(
+        start = time.perf_counter()
+        tries = [
+            draw(
                 checkpoint,
                 truth,
                 steps=options.steps,
@@ -118,34 +144,19 @@ def main() -> None:
                 seed=options.seed,
                 random=kind == "random",
             )
-            seconds += time.perf_counter() - start
-            pairs = [
-                matcher.get_rms_dist(a.to_structure("primitive"), b.to_structure("primitive"))
-                for a, b in zip(truth, guesses, strict=True)
-            ]
-            matched.append([p is not None for p in pairs])
-            distances.append([0.5 if p is None else p[0] for p in pairs])
-        per_try, best = np.array(matched), np.array(matched).any(axis=0)
-        figures[kind] = {"seconds_per_1000": seconds / options.tries / len(truth) * 1000, "strata": {}}
+            for k in range(options.tries)
+        ]
+        seconds = (time.perf_counter() - start) / options.tries / len(truth) * 1000
+        figures[kind] = {"seconds_per_1000": seconds, "strata": strata(truth, tries)}
         print(
             f"{kind}: {len(truth)} structures of MP-20 {options.pool}, {options.tries} tries, {options.steps} steps, "
             f"{options.candidates if kind == 'network' else 1} candidates per try"
         )
-        for low, high in [(0, 999), *STRATA]:
-            mine = (free >= low) & (free <= high)
-            if not mine.any():
-                continue
-            row = {
-                "n": int(mine.sum()),
-                "per_try": float(per_try[:, mine].mean()),
-                "best": float(best[mine].mean()),
-                "rmse_unmatched_at_tolerance": float(np.array(distances)[:, mine].mean()),
-            }
-            figures[kind]["strata"][f"{low}-{high}"] = row
-            label = "all" if (low, high) == (0, 999) else f"{low} to {high} free"
+        for name, row in figures[kind]["strata"].items():
+            label = "all" if name == "0-999" else f"{name} free"
             print(f"  {label:>14}  n {row['n']:4d}  per try {100 * row['per_try']:5.1f} %  best of {options.tries} "
                   f"{100 * row['best']:5.1f} %  rmse {row['rmse_unmatched_at_tolerance']:.3f}")  # fmt: skip
-        print(f"  {figures[kind]['seconds_per_1000']:.1f} s per 1,000 crystals, one thread")
+        print(f"  {seconds:.1f} s per 1,000 crystals, one thread")
     write_json(options.out, {"run": run, "figures": figures})
 
 
