@@ -129,7 +129,7 @@ def main() -> None:
         max_steps=options.steps + options.warm_up,
         batch_size=options.batch_size,
         precision=options.precision,
-        compile=options.compile,
+        compile="on" if compiles(options.compile, "cpu") else "off",
         validate_every=100_000,
         log_every=10,
         accelerator="cpu",

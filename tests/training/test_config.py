@@ -79,3 +79,11 @@ def test_learning_rate_warms_up_and_ends_low() -> None:
     assert max(factors) == pytest.approx(factors[99], abs=0.01)
     assert factors[-1] == pytest.approx(0.02)
     assert all(a >= b for a, b in pairwise(factors[100:]))
+
+
+def test_a_training_shorter_than_its_warm_up_still_reaches_its_learning_rate() -> None:
+    """70 steps within five minutes once ran at 0.4 % of the learning rate."""
+    factors = [cosine_with_warmup(k, k / 70, warmup_steps=300, final=0.02) for k in range(71)]
+    assert max(factors) > 0.95
+    assert factors[0] < 0.01
+    assert factors[-1] == pytest.approx(0.02)

@@ -20,9 +20,25 @@ def has_compiler(device_type: str) -> bool:
     return any(name and shutil.which(name) for name in compilers)
 
 
-def compiles(choice: str, device_type: str) -> bool:
-    """What ``compile: auto | on | off`` of a configuration means on a device."""
-    return choice == "on" or (choice == "auto" and has_compiler(device_type))
+PAYS_AFTER_MINUTES, PAYS_AFTER_STEPS = 20.0, 3_000
+"""Building the kernels takes one to three minutes of a CPU core; shorter trainings are over sooner without."""
+
+
+def compiles(
+    choice: str, device_type: str, *, minutes: float | None = None, max_steps: int | None = None
+) -> bool:
+    """What ``compile: auto | on | off`` of a configuration means on a device.
+
+    Args:
+        choice: ``auto`` compiles where a compiler is installed and the budget is long enough to pay for it.
+        device_type: cpu or cuda.
+        minutes: wall-clock budget, None for none.
+        max_steps: budget in steps, None for none.
+    """
+    short = (minutes is not None and minutes < PAYS_AFTER_MINUTES) or (
+        max_steps is not None and max_steps < PAYS_AFTER_STEPS
+    )
+    return choice == "on" or (choice == "auto" and not short and has_compiler(device_type))
 
 
 def compile_layers(network: nn.Module) -> None:

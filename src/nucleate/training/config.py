@@ -41,12 +41,12 @@ class TrainingConfig:
         accumulate: batches whose gradients are added before a step.
         learning_rate: after warm-up.
         final_learning_rate: at the end of the cosine, as a share of ``learning_rate``.
-        warmup_steps: steps over which the learning rate grows.
+        warmup_steps: steps over which the learning rate grows; at most a tenth of the budget.
         weight_decay: of AdamW.
         gradient_clip: largest norm of the gradient.
         ema_decay: of the exponential moving average of the weights, reached gradually.
         precision: bfloat16 autocast (geometry keeps float32), or float32 throughout.
-        compile: the layers with torch.compile; auto does so where a compiler is installed.
+        compile: the layers with torch.compile; auto does so where a compiler is installed and the budget is long.
         process: noise of lattices and coordinates: flow matching or diffusion.
         schedule: noise level at each time, in training and sampling; learned spreads times by the loss.
         solver: what crystals are sampled with; by default ddim for flow and multistep for diffusion.

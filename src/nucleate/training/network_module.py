@@ -47,10 +47,18 @@ class Budget:
         return min(1.0, max(by_time, by_steps))
 
 
+WARMUP_SHARE = 0.1
+"""Most of the budget that the warm-up may take: a training of a few minutes has fewer steps than a long warm-up."""
+
+
 def cosine_with_warmup(step: int, fraction: float, *, warmup_steps: int, final: float) -> float:
-    """Factor on the learning rate: linear to 1 over the warm-up, a cosine over the budget down to ``final``."""
+    """Factor on the learning rate: linear to 1 over the warm-up, a cosine over the budget down to ``final``.
+
+    The warm-up ends after ``warmup_steps`` or a tenth of the budget, whichever comes first.
+    """
     cosine = final + (1 - final) * 0.5 * (1 + math.cos(math.pi * fraction))
-    return min(1.0, (step + 1) / max(1, warmup_steps)) * cosine
+    warm = max((step + 1) / max(1, warmup_steps), fraction / WARMUP_SHARE)
+    return min(1.0, warm) * cosine
 
 
 class NetworkModule(pl.LightningModule):
@@ -150,7 +158,9 @@ class NetworkModule(pl.LightningModule):
 
     def on_fit_start(self) -> None:
         """Compile the layers where that is asked for, and start the clock."""
-        if self.part == "geometry" and compiles(self.config.compile, self.device.type):
+        minutes, steps = self.budget.minutes, self.budget.max_steps
+        wanted = compiles(self.config.compile, self.device.type, minutes=minutes, max_steps=steps)
+        if self.part == "geometry" and wanted:
             compile_layers(self.network)
         self._began = time.monotonic()
 
