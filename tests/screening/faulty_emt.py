@@ -14,7 +14,7 @@ from ase.calculators.emt import EMT
 from nucleate.crystal import Crystal
 
 RAISES, HANGS, NAN, DIES, DIES_ONCE = "Ag", "Pd", "Pt", "Al", "Ni"
-DIARY = "FAULTY_EMT_DIARY"
+DIARY, KILLS_AT = "FAULTY_EMT_DIARY", "FAULTY_EMT_KILLS_AT"
 
 
 class FaultyEMT(EMT):
@@ -35,12 +35,14 @@ class FaultyEMT(EMT):
             self.results["energy"] = float("nan")
 
 
-class SlowEMT(EMT):
-    """EMT that takes its time and keeps the diary."""
+class CountingEMT(EMT):
+    """EMT that keeps the diary and, at the evaluation of a given number, kills the run that asks it (once)."""
 
     def calculate(self, atoms: Any = None, properties: Any = ("energy",), system_changes: Any = ()) -> None:
         note(atoms.get_chemical_formula())
-        time.sleep(0.05)
+        number = len(Path(os.environ[DIARY]).read_text().splitlines())
+        if number == int(os.environ.get(KILLS_AT, "-1")) and first_time():
+            os.kill(os.getppid(), signal.SIGKILL)
         super().calculate(atoms, properties, system_changes)
 
 

@@ -97,6 +97,8 @@ def make_cluster(path: str | os.PathLike[str], system: str, options: dict[str, A
             nearest = difflib.get_close_matches(name, known, 1)
             hint = f"did you mean {nearest[0]!r}?" if nearest else f"there are {', '.join(sorted(known))}"
             raise ConfigError(f"{os.fspath(path)}: {kind.__name__} has no option {name!r}; {hint}")
+    # Without a port of its own choice the scheduler takes 8787, which a cluster next door may have.
+    options = {"scheduler_options": {"dashboard_address": ":0"}, **options}
     try:
         return kind(**options)
     except (TypeError, ValueError) as error:

@@ -93,9 +93,9 @@ def screen(
     folder = Path(out)
     work = folder / WORK_FOLDER if cache is None else Path(cache)
     tell = on_progress or _nobody
+    asked = {"crystals": _name(crystals), **settings.to_json()}
+    _check_folder(folder, asked)
     with _full_disk_said(work), _locked(folder, work):
-        asked = {"crystals": _name(crystals), **settings.to_json()}
-        _check_folder(folder, asked)
         kept = str(work.resolve())
         resources = replace(settings.resources, cache=kept, scratch=str(work.resolve() / "scratch"))
         settings = replace(settings, resources=resources)
@@ -247,6 +247,8 @@ def _check_folder(folder: Path, asked: dict[str, Any]) -> None:
         ScreeningError: it does.
     """
     run = folder / RUN_FILE
+    if not folder.exists():
+        return
     if not run.exists():
         strangers = sorted(
             p.name for p in folder.iterdir() if p.name not in (WORK_FOLDER, "crystals", "details")

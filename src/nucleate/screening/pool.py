@@ -63,7 +63,9 @@ class CandidatePool:
             self.systems: Int[np.ndarray, "rows"] = content["systems"]
             self.given_kinds: dict[str, str] = json.loads(str(content["given_kinds"]))
             self.digest = str(content["digest"])
-        self._file = (folder / _FILE).open("rb")
+        self._path = folder / _FILE
+        if self._path.stat().st_size != self._offsets[-1]:
+            raise ValueError(f"{self._path} does not fit its index")
 
     @classmethod
     def of(cls, candidates: CandidateStore, folder: Path) -> CandidatePool:
@@ -87,12 +89,14 @@ class CandidatePool:
 
     def __getitem__(self, row: int) -> PoolRecord:
         """The candidate of a row."""
-        self._file.seek(int(self._offsets[row]))
+        with self._path.open("rb") as file:
+            file.seek(int(self._offsets[row]))
+            line = file.read(int(self._offsets[row + 1] - self._offsets[row]))
         try:
-            record = json.loads(self._file.read(int(self._offsets[row + 1] - self._offsets[row])))
+            record = json.loads(line)
         except ValueError as error:
             raise ScreeningError(
-                f"{self._file.name} is damaged at row {row:,} ({error}): remove it and repeat the command"
+                f"{self._path} is damaged at row {row:,} ({error}): remove it and repeat the command"
             ) from error
         crystal = record["crystal"]
         record["crystal"] = None if crystal is None else crystal_from_json(crystal)
@@ -100,10 +104,9 @@ class CandidatePool:
 
     def ids(self) -> Iterator[str]:
         """Names of all candidates, in order."""
-        for row in range(len(self)):
-            self._file.seek(int(self._offsets[row]))
-            line = self._file.read(int(self._offsets[row + 1] - self._offsets[row]))
-            yield json.loads(line)["id"]
+        with self._path.open("rb") as file:
+            for line in file:
+                yield json.loads(line)["id"]
 
 
 def _build(candidates: CandidateStore, folder: Path) -> None:

@@ -1,0 +1,83 @@
+"""Killed drivers and full disks: every candidate is accounted for once, and what was finished is not done again."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from faulty_emt import DIARY, KILLS_AT, metals
+
+FORMULAS = ("Cu", "Ag", "Au", "Ni", "Pd", "Pt", "Al", "Cu-Au", "Cu-Ag", "Ni-Al", "Pd-Cu", "Pt-Au")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "in").mkdir()
+    for number, crystal in enumerate(metals(*FORMULAS)):
+        (tmp_path / "in" / f"{number:02d}.cif").write_text(crystal.to_cif(str(number)))
+    return tmp_path
+
+
+def _start(
+    folder: Path, name: str, before: Callable[[], None] | None = None, kills_at: int = -1
+) -> subprocess.Popen[bytes]:
+    """``nucleate screen`` with a counting EMT in a process of its own."""
+    command = [sys.executable, "-m", "nucleate", "screen", str(folder / "in"), "--out", str(folder / name)]
+    command += ["--steps", "relax", "--potential", "faulty_emt:CountingEMT", "--set", "relax.check=false"]
+    paths = os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])
+    environment = {
+        **os.environ,
+        DIARY: str(folder / f"{name}.diary"),
+        KILLS_AT: str(kills_at),
+        "PYTHONPATH": paths,
+    }
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, preexec_fn=before
+    )
+
+
+def _verdicts(folder: Path, name: str) -> int:
+    return sum(path.read_bytes().count(b"\n") for path in (folder / name / "work").glob("*/**/*.jsonl"))
+
+
+def _table(folder: Path, name: str) -> list[dict[str, object]]:
+    return pq.read_table(folder / name / "crystals.parquet").to_pylist()
+
+
+def test_a_killed_driver_goes_on_and_a_full_disk_is_one_sentence(folder: Path) -> None:
+    whole = _start(folder, "whole")
+    assert whole.wait() == 0, whole.stderr and whole.stderr.read()
+    expected = _table(folder, "whole")
+    evaluations = Counter((folder / "whole.diary").read_text().splitlines())
+    assert len(expected) == len(FORMULAS)
+    assert {row["status"] for row in expected} == {"passed"}
+
+    middle = sum(evaluations.values()) // 2
+    killed = _start(folder, "killed", kills_at=middle)
+    assert killed.wait() == -signal.SIGKILL
+    finished = _verdicts(folder, "killed")
+    assert 2 < finished < len(FORMULAS) - 2
+    again = _start(folder, "killed")
+    assert again.wait() == 0
+    assert _table(folder, "killed") == expected
+    twice = Counter((folder / "killed.diary").read_text().splitlines()) - evaluations
+    assert len(twice) <= 1  # the crystal that was under way, and no other
+
+    full = _start(folder, "full", lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (2500, 2500)))
+    assert full.stderr is not None
+    message = full.stderr.read().decode()
+    assert full.wait() == 1
+    assert "disk" in message
+    assert "is full" in message
+    assert "Traceback" not in message
+    roomy = _start(folder, "full")
+    assert roomy.wait() == 0
+    assert _table(folder, "full") == expected
