@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+import scipy.stats
 from ase import Atoms
 from ase.build import bulk
 from ase.io import write
@@ -198,6 +199,16 @@ def test_in_a_whole_evaluation_held_out_crystals_are_scored_beside(
     assert metrics["sun_0.1"].value == 1 / 4  # Cu3Au is known, and twice there
     assert metrics["stable_0.1"].reference_n > 0
     assert metrics["sun_0.1"].reference is not None
+    assert report.reference_table is not None
+    ours, theirs = (
+        [e for e in t.column("formation_energy").to_pylist() if e is not None]
+        for t in (report.table, report.reference_table)
+    )
+    distance = metrics["w_formation_energy"]
+    assert distance.value == pytest.approx(scipy.stats.wasserstein_distance(ours, theirs))
+    assert (distance.n, distance.column) == (3, "formation_energy")
+    assert distance.ci95 is not None
+    assert "w_formation_energy" not in {m.name for m in family().summary(report.table, Context(None, EMT))}
 
 
 def test_without_a_reference_compounds_are_unknown_and_elements_are_not(tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ import numpy as np
 from nucleate.evaluation.settings import Settings
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from nucleate.evaluation.reference import Reference
 
 Item = TypeVar("Item")
@@ -43,6 +45,8 @@ class Context:
         cache: folder of this run for what is expensive and not a row; use ``cached``.
         subject: ``crystals`` for the set that is evaluated, ``held_out`` while the held-out sample of the
             reference is scored: compare that with ``reference.train``, or it is compared with itself.
+        held_out_rows: in ``summary`` of the set itself the rows of the held-out sample, with the columns of the
+            families that scored it; None without a reference or where it has no score.
         report_progress: tell how far a long ``across`` or ``summary`` is: (done, total, note).
         mapper: runs a function over items in parallel, results in order; use ``map``.
     """
@@ -52,6 +56,7 @@ class Context:
     seed: int = 0
     cache: Path = Path(".")
     subject: Literal["crystals", "held_out"] = "crystals"
+    held_out_rows: pa.Table | None = None
     report_progress: Callable[[int, int | None, str], None] = _silent
     mapper: Mapper = map_here
 

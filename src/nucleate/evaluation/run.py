@@ -131,13 +131,16 @@ def evaluate(
 
         try:
             for name in names:
-                ours.add(name)
+                ours.compute(name)
                 if theirs is not None:
                     theirs.add(name)
+                ours.average(name, None if theirs is None else theirs.score.table)
             if properties:
                 tell(Progress(FAMILY, 0, None))
                 _add_properties(ours.score, properties, reading.candidates, held_out, chosen, seed)
         except KeyboardInterrupt:
+            for name in names:
+                ours.average(name)
             if out is not None and ours.score.metrics:
                 for name in names:
                     if name not in ours.score.metrics:

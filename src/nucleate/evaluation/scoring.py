@@ -203,6 +203,7 @@ class Scoring:
         self.on_progress, self.subject = on_progress, subject
         self.score = Score(candidates.base_table())
         self._before = hashlib.blake2b(digest_size=16)
+        self._computed: dict[str, tuple[_FamilyRun, pa.Table]] = {}
         self._task = Task(
             "",
             str(folder),
@@ -216,7 +217,11 @@ class Scoring:
 
     def add(self, name: str) -> None:
         """Score the set by one more family; one that fails is named with its reason in ``score.problems``."""
-        result = self.score
+        self.compute(name)
+        self.average(name)
+
+    def compute(self, name: str) -> None:
+        """The rows of one more family and its columns across the set, without averages; ``average`` makes these."""
         try:
             family = _family(name)
             if self.subject == "held_out" and not family.scores_reference:
@@ -224,16 +229,31 @@ class Scoring:
             task = replace(self._task, family=name)
             run = _FamilyRun(family, task, self.candidates, self.reference, self.workers, self.on_progress)
             self._before.update(run.across_key.encode())
-            table = _joined(result.table, run.rows())
-            table = _joined(table, run.across(table, self._before.hexdigest()))
-            metrics = list(family.summary(table, run.context))
+            table = _joined(self.score.table, run.rows())
+            self._computed[name] = run, _joined(table, run.across(table, self._before.hexdigest()))
         except Exception as error:
             # One family that fails must not cost the others; its finished chunks are kept.
-            result.problems[name] = _problem(name, error)
+            self.score.problems[name] = _problem(name, error)
+
+    def average(self, name: str, held_out_rows: pa.Table | None = None) -> None:
+        """The averages of a family that was computed; nothing for one that was not, or already has them.
+
+        Args:
+            name: the family.
+            held_out_rows: rows of the held-out sample, for averages that need them (``Context.held_out_rows``).
+        """
+        if name not in self._computed:
             return
-        result.table = table
-        result.columns += family.columns
-        result.metrics[name] = metrics
+        run, table = self._computed.pop(name)
+        try:
+            metrics = list(run.family.summary(table, replace(run.context, held_out_rows=held_out_rows)))
+        except Exception as error:
+            # as above
+            self.score.problems[name] = _problem(name, error)
+            return
+        self.score.table = table
+        self.score.columns += run.family.columns
+        self.score.metrics[name] = metrics
 
 
 def score(candidates: CandidateStore, names: Sequence[str], **options: Any) -> Score:

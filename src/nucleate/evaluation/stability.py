@@ -13,12 +13,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pyarrow as pa
 
 from nucleate.evaluation.column import Column
-from nucleate.evaluation.metric import Metric
-from nucleate.evaluation.statistics import mean_metric, proportion
+from nucleate.evaluation.stability_summary import FAILED, KNOWN, UNKNOWN, UNREADABLE, stability_metrics
 
 if TYPE_CHECKING:
     from nucleate.crystal import Crystal
@@ -30,8 +28,6 @@ if TYPE_CHECKING:
     from nucleate.evaluation.candidate import Candidate
     from nucleate.evaluation.candidate_store import CandidateStore
     from nucleate.evaluation.context import Context
-
-KNOWN, UNKNOWN, FAILED, UNREADABLE = "known", "unknown chemistry", "relaxation failed", "not encoded"
 
 COLUMNS = (
     Column("stability_status", pa.string(), f"{KNOWN}, {UNKNOWN}, {FAILED} or {UNREADABLE}."),
@@ -120,7 +116,7 @@ class StabilityFamily:
 
     def summary(self, table: pa.Table, context: Context) -> list[Metric]:
         """Shares of stable and metastable crystals, S.U.N. at each threshold, what failed and what is unknown."""
-        return stability_metrics(table, context)
+        return stability_metrics(table, context, _laboratory(context).protocol)
 
 
 def _relaxed_row(crystal: Crystal, relaxation: Relaxation, hull: ReferenceHull) -> dict[str, Any]:
@@ -295,123 +291,6 @@ def _laboratory(context: Context) -> Laboratory:
         _LABORATORIES.clear()  # one at a time: it holds a potential and many phase diagrams
         _LABORATORIES[key] = Laboratory(context)
     return _LABORATORIES[key]
-
-
-# ---- averages --------------------------------------------------------------------------------------------------
-
-
-def stability_metrics(table: pa.Table, context: Context) -> list[Metric]:
-    """The averages of the family's columns."""
-    protocol = _laboratory(context).protocol
-    counted = "crystals that could not be read, encoded or relaxed count as not stable; unknown chemistry is left out"
-    status = np.array(table.column("stability_status").to_pylist(), dtype=object)
-    above = np.array(
-        [math.nan if v is None else v for v in table.column("energy_above_hull").to_pylist()], dtype=float
-    )
-    unknown = status == UNKNOWN
-    metrics = [
-        proportion(
-            "relaxation_converged",
-            table.column("relaxed").to_pylist(),
-            protocol=f"{protocol}; crystals that could not be read or encoded count against the set, those with an "
-            "element the potential has no reference for are left out",
-            column="relaxed",
-        ),
-        proportion(
-            "stability_unknown",
-            unknown.tolist(),
-            protocol="an element without a reference, or no compound in any subsystem of the crystal's elements",
-            better="lower",
-        ),
-        mean_metric(
-            "hull_coverage",
-            table.column("hull_coverage").to_pylist(),
-            protocol="share of a crystal's subsystems of two or more elements with entries in the hull",
-            better="higher",
-            seed=context.seed,
-            resamples=context.settings.resamples,
-            column="hull_coverage",
-        ),
-        mean_metric(
-            "energy_above_hull",
-            above,
-            protocol=f"median over crystals whose energy is known; {protocol}",
-            unit="eV/atom",
-            better="lower",
-            seed=context.seed,
-            resamples=context.settings.resamples,
-            column="energy_above_hull",
-            statistic=np.median,
-        ),
-        mean_metric(
-            "rmsd_to_relaxed",
-            table.column("rmsd_to_relaxed").to_pylist(),
-            protocol=f"atoms one to one, without common translation and without the change of the cell; {protocol}",
-            unit="Å",
-            better="lower",
-            seed=context.seed,
-            resamples=context.settings.resamples,
-            column="rmsd_to_relaxed",
-        ),
-    ]
-    sun = _unique_and_novel(table)
-    symmetric = np.array([(g or 0) > 1 for g in table.column("relaxed_space_group").to_pylist()])
-    for threshold in context.settings.hull_thresholds:
-        stable = above <= threshold + 1e-9
-        metrics.append(
-            proportion(
-                f"stable_{threshold:g}",
-                _flags(stable, unknown),
-                protocol=f"energy above hull <= {threshold:g} eV/atom; {protocol}; {counted}",
-            )
-        )
-        for name, mask, word in (
-            ("sun", np.ones_like(symmetric), "stable, unique and novel"),
-            ("ssun", symmetric, "symmetric (relaxed group above P1 at 0.01 Å), stable, unique and novel"),
-        ):
-            text = f"{word}: energy above hull <= {threshold:g} eV/atom; {protocol}; {counted}"
-            if sun is None:
-                note = "needs uniqueness and novelty: run the metrics 'novelty' with a reference as well"
-                metrics.append(
-                    Metric(
-                        f"{name}_{threshold:g}", None, 0, None, text, unit="share", better="higher", note=note
-                    )
-                )
-            else:
-                metrics.append(
-                    proportion(f"{name}_{threshold:g}", _flags(stable & sun & mask, unknown), protocol=text)
-                )
-    return metrics + _dft_metrics(table, context)
-
-
-def _flags(values: np.ndarray, unknown: np.ndarray) -> list[bool | None]:
-    return [None if u else bool(v) for v, u in zip(values, unknown)]
-
-
-def _unique_and_novel(table: pa.Table) -> np.ndarray | None:
-    """Which crystals are unique and novel; None where that was not found out."""
-    if not {"unique", "novel"} <= set(table.column_names):
-        return None
-    unique, novel = (table.column(name).to_pylist() for name in ("unique", "novel"))
-    if all(value is None for value in novel):
-        return None
-    return np.array([bool(u) and bool(n) for u, n in zip(unique, novel)])
-
-
-def _dft_metrics(table: pa.Table, context: Context) -> list[Metric]:
-    """Stable shares by the DFT hull energies that came along, apart from everything computed here."""
-    given = table.column("dft_energy_above_hull").to_pylist()
-    if all(value is None for value in given):
-        return []
-    return [
-        proportion(
-            f"dft_stable_{threshold:g}",
-            [None if value is None else value <= threshold + 1e-9 for value in given],
-            protocol=f"energy above hull as given with the crystal <= {threshold:g} eV/atom, whatever hull that is; "
-            "crystals without it are left out",
-        )
-        for threshold in context.settings.hull_thresholds
-    ]
 
 
 def family() -> StabilityFamily:
