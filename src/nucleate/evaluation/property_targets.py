@@ -21,9 +21,11 @@ from nucleate.evaluation.conditional import (
     target_metrics,
 )
 from nucleate.evaluation.metric import Metric
+from nucleate.evaluation.predictor_quality import Predictions, predictor_metrics
 from nucleate.evaluation.statistics import mean_metric
 
 FAMILY = "properties"
+GIVEN = "given."
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,9 @@ class PropertyTarget:
 
     With ``low`` or ``high`` the value should lie between them, with ``target`` near that number, else near the
     number that came along with each crystal as ``NAME_asked``. Where nothing was asked there is only the mean.
+
+    Where crystals state the property itself (a column ``NAME`` of the set, a property of the reference) the predictor
+    is judged too: its error and, with ``uncertainty``, whether its error bars mean what they say.
 
     Attributes:
         name: of the property: ``band_gap``.
@@ -42,6 +47,8 @@ class PropertyTarget:
         low: smallest value asked for.
         high: largest value asked for.
         predicted_by: name of the predictor, for the protocol.
+        uncertainty: crystals to the standard deviation of each prediction, NaN where unknown; None for a predictor
+            without error bars.
     """
 
     name: str
@@ -52,6 +59,7 @@ class PropertyTarget:
     low: float | None = None
     high: float | None = None
     predicted_by: str = "the given predictor"
+    uncertainty: Predictor | None = None
 
     def __post_init__(self) -> None:
         if self.target is not None and (self.low is not None or self.high is not None):
@@ -78,7 +86,8 @@ class PropertyScore:
     Attributes:
         columns: meaning of the columns.
         values: the columns, one value per crystal.
-        metrics: hit rate, mean absolute error and bias, or the mean where nothing was asked.
+        metrics: hit rate, mean absolute error and bias, or the mean where nothing was asked; then how good the
+            predictor is, where values are stated.
     """
 
     columns: tuple[Column, ...]
@@ -113,6 +122,20 @@ def score_property(
     name = asked.name
     columns = [Column(f"{name}_predicted", pa.float64(), f"{name} by {asked.predicted_by}.", asked.unit)]
     found = {f"{name}_predicted": pa.array(values, from_pandas=True)}
+    deviations = None if asked.uncertainty is None else _predicted(asked.uncertainty, candidates)
+    if deviations is not None:
+        words = f"Standard deviation of {name} by {asked.predicted_by}."
+        columns.append(Column(f"{name}_deviation", pa.float64(), words, asked.unit))
+        found[f"{name}_deviation"] = pa.array(deviations, from_pandas=True)
+    quality = predictor_metrics(
+        name,
+        Predictions.of(values, _stated(name, table), deviations),
+        _of_held_out(asked, theirs, held_out),
+        unit=asked.unit,
+        predicted_by=asked.predicted_by,
+        seed=seed,
+        resamples=resamples,
+    )
     errors, protocol, chance = _errors(asked, values, table, theirs)
     if errors is None:
         mean = mean_metric(
@@ -127,7 +150,7 @@ def score_property(
         known = theirs[~np.isnan(theirs)]
         if len(known):
             mean = replace(mean, reference=float(known.mean()), reference_n=len(known))
-        return PropertyScore(tuple(columns), found, (mean,))
+        return PropertyScore(tuple(columns), found, (mean, *quality))
     columns += [
         Column(f"{name}_error", pa.float64(), "Value minus what was asked, 0 inside a range.", asked.unit),
         Column(f"{name}_hit", pa.bool_(), "Whether it is within the tolerance or the range."),
@@ -138,7 +161,7 @@ def score_property(
         name, errors, protocol=protocol, unit=asked.unit, base_rate=chance, seed=seed, resamples=resamples
     )
     metrics[0] = replace(metrics[0], reference_n=int((~np.isnan(theirs)).sum()))
-    return PropertyScore(tuple(columns), found, tuple(metrics))
+    return PropertyScore(tuple(columns), found, (*metrics, *quality))
 
 
 def _predicted(predictor: Predictor, candidates: CandidateStore) -> np.ndarray:
@@ -147,6 +170,23 @@ def _predicted(predictor: Predictor, candidates: CandidateStore) -> np.ndarray:
         for first in range(0, len(candidates), PART_SIZE)
     ]
     return np.concatenate(blocks) if blocks else np.empty(0)
+
+
+def _stated(name: str, table: pa.Table) -> np.ndarray:
+    """The values of a property that came along with the crystals, NaN where none did."""
+    if GIVEN + name not in table.column_names:
+        return np.full(table.num_rows, np.nan)
+    return np.array([_number(value) for value in table.column(GIVEN + name).to_pylist()])
+
+
+def _of_held_out(asked: PropertyTarget, values: np.ndarray, held_out: CandidateStore | None) -> Predictions:
+    if held_out is None:
+        return Predictions(np.empty(0), np.empty(0), None)
+    stated = _stated(asked.name, held_out.base_table())
+    if np.isnan(stated).all():
+        return Predictions(np.empty(0), np.empty(0), None)
+    deviations = None if asked.uncertainty is None else _predicted(asked.uncertainty, held_out)
+    return Predictions.of(values, stated, deviations)
 
 
 def _errors(
@@ -175,7 +215,7 @@ def _errors(
 def _targets(asked: PropertyTarget, table: pa.Table) -> np.ndarray | None:
     if asked.target is not None:
         return np.full(table.num_rows, asked.target)
-    column = f"given.{asked.name}_asked"
+    column = f"{GIVEN}{asked.name}_asked"
     if column not in table.column_names:
         return None
     values = [_number(value) for value in table.column(column).to_pylist()]
