@@ -297,7 +297,9 @@ def test_compiling_leaves_state_and_copies_those_of_the_plain_network(
     assert compiles("on", "cpu")
     assert not compiles("off", "cpu")
     assert compiles("auto", "cpu") == has_compiler("cpu")
-    assert not compiles("auto", "cpu", minutes=5.0), "building kernels takes longer than a short training gains"
+    assert not compiles("auto", "cpu", minutes=5.0), (
+        "building kernels takes longer than a short training gains"
+    )
     assert not compiles("auto", "cpu", max_steps=100)
     assert compiles("on", "cpu", minutes=5.0)
     monkeypatch.setenv("PATH", "")
