@@ -45,7 +45,9 @@ def _start(
 
 
 def _verdicts(folder: Path, name: str) -> int:
-    return sum(path.read_bytes().count(b"\n") for path in (folder / name / "work").glob("*/**/*.jsonl"))
+    work = folder / name / "work"
+    files = [*work.glob("results/*.jsonl"), *work.glob("tasks/*/*.jsonl")]
+    return sum(path.read_bytes().count(b"\n") for path in files)
 
 
 def _table(folder: Path, name: str) -> list[dict[str, object]]:

@@ -114,7 +114,7 @@ def _diagrams(folder: Path, settings: ScreeningSettings) -> list[tuple[Diagram, 
         return []
     hull = settings.of_step["hull"]
     process = isolated_process(settings.timeout)
-    found = process.call(phase_diagrams, settings.resources, hull.window, hull.fmax, chosen)
+    found = process.call(phase_diagrams, settings.resources, hull.window, hull.fmax, hull.formation, chosen)
     return [(diagram, by_system[diagram.system]) for diagram in found]
 
 
@@ -182,13 +182,18 @@ def _ternary(figure: Figure, axes: Axes, diagram: Diagram, candidates: Sequence[
 
     places = [place(point.shares) for point in diagram.points]
     for a, b in diagram.ties:
-        axes.plot(*np.array([places[a], places[b]]).T, color=INK, lw=0.9, zorder=1)
+        axes.plot([places[a][0], places[b][0]], [places[a][1], places[b][1]], color=INK, lw=0.9, zorder=1)
     for point, at in zip(diagram.points, places):
         stable = point.energy_above_hull < 1e-6
-        axes.scatter(*at, s=22 if stable else 10, color=INK if stable else REFERENCE, zorder=2)
+        axes.scatter(at[0], at[1], s=22 if stable else 10, color=INK if stable else REFERENCE, zorder=2)
         if stable:
             axes.annotate(
-                point.formula, at, xytext=(0, 6), textcoords="offset points", ha="center", fontsize=7
+                point.formula,
+                (at[0], at[1]),
+                xytext=(0, 6),
+                textcoords="offset points",
+                ha="center",
+                fontsize=7,
             )
     # The nearest to the hull on top.
     ordered = sorted(candidates, key=lambda row: -row["energy_above_hull"])
@@ -196,7 +201,8 @@ def _ternary(figure: Figure, axes: Axes, diagram: Diagram, candidates: Sequence[
     edges = [PASSED if row["status"] == "passed" else "none" for row in ordered]
     above = [1000 * row["energy_above_hull"] for row in ordered]
     shown = axes.scatter(
-        *at.T,
+        at[:, 0],
+        at[:, 1],
         c=above,
         cmap="viridis_r",
         marker="D",

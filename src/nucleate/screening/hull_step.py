@@ -46,6 +46,7 @@ class Settings:
         threshold: crystals further above the hull (eV/atom) leave.
         window: reference crystals nearer than this (eV/atom) to the hull of unrelaxed energies are relaxed.
         fmax: convergence of these relaxations, eV/Å.
+        formation: whether the known energies of ``energy_column`` are formation energies: elements are then at zero.
         unknown: whether crystals go on whose chemistry the hull does not know (an element without a reference, no
             compound in any subsystem).
         batch_size: crystals in a task.
@@ -54,6 +55,7 @@ class Settings:
     threshold: float = 0.1
     window: float = 0.1
     fmax: float = 0.03
+    formation: bool = False
     unknown: bool = False
     batch_size: int = 128
 
@@ -148,7 +150,9 @@ class HullStep:
         return f"given.{self.resources.energy_column}" if self.resources.energy_column else "energy_per_atom"
 
     def _hull(self) -> ReferenceHull:
-        return reference_hull(self.resources, self.settings.window, self.settings.fmax)
+        return reference_hull(
+            self.resources, self.settings.window, self.settings.fmax, self.settings.formation
+        )
 
 
 def _number(value: Any) -> float | None:

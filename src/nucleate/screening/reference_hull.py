@@ -27,10 +27,13 @@ _ELEMENT = re.compile(r"([A-Z][a-z]?)(\d*)")
 
 
 @functools.lru_cache(maxsize=2)
-def reference_hull(resources: Resources, window: float, fmax: float) -> ReferenceHull:
+def reference_hull(
+    resources: Resources, window: float, fmax: float, formation: bool = False
+) -> ReferenceHull:
     """The hull of a reference; a chemical system's energies and phase diagram are made when first asked for.
 
-    With ``energy_column`` every record of the reference has its energy already, elements included. Else energies are
+    With ``energy_column`` every record of the reference has its energy already, elements included (or, of formation
+    energies, at zero). Else energies are
     the potential's: the shipped crystals of the elements, and all records of the reference's systems, those near the
     hull relaxed (``energetics.ComputedEntries``).
 
@@ -38,6 +41,7 @@ def reference_hull(resources: Resources, window: float, fmax: float) -> Referenc
         resources: potential, reference and where energies are kept.
         window: reference crystals nearer than this (eV/atom) to the hull of unrelaxed energies are relaxed.
         fmax: convergence of these relaxations, eV/Å.
+        formation: whether known energies are formation energies.
 
     Raises:
         ConfigError: known energies are asked for and the reference has none.
@@ -49,9 +53,9 @@ def reference_hull(resources: Resources, window: float, fmax: float) -> Referenc
                 f"Known energies (column {resources.energy_column!r}) need a reference with energies of the same "
                 "kind: name a store with --reference"
             )
-        return ReferenceHull(
-            FixedEntries(known_entries(Store.open(resources.reference), resources.energy_column))
-        )
+        store = Store.open(resources.reference)
+        known = FixedEntries(known_entries(store, resources.energy_column))
+        return ReferenceHull(JoinedEntries(known, elements_at_zero()) if formation else known)
     potential = shared_potential(resources.potential, resources.device)
     cache = ResultCache(Path(resources.cache) / "energies") if resources.cache else None
     elements = ElementReferences(potential, cache=cache)
@@ -68,6 +72,11 @@ def reference_hull(resources: Resources, window: float, fmax: float) -> Referenc
         window=window,
     )
     return ReferenceHull(JoinedEntries(elements, computed))
+
+
+def elements_at_zero() -> FixedEntries:
+    """The elements as the zero of formation energies."""
+    return FixedEntries(ReferenceEntry(symbol, ((z, 1),), 0.0) for symbol, z in ATOMIC_NUMBER_OF.items())
 
 
 def known_entries(store: Store, column: str) -> Iterator[ReferenceEntry]:
@@ -135,10 +144,10 @@ class Diagram:
 
 
 def phase_diagrams(
-    resources: Resources, window: float, fmax: float, systems: Sequence[tuple[int, ...]]
+    resources: Resources, window: float, fmax: float, formation: bool, systems: Sequence[tuple[int, ...]]
 ) -> list[Diagram]:
     """The phase diagrams of chemical systems, without those that lack an element's reference."""
-    hull = reference_hull(resources, window, fmax)
+    hull = reference_hull(resources, window, fmax, formation)
     found = []
     for system in systems:
         diagram = hull.diagram(frozenset(system))
