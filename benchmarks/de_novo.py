@@ -8,7 +8,8 @@ and the other half for the training sample.
 
     python benchmarks/de_novo.py --data DATA --work RUN -n 10000 --source mp_20 --workers 2 --out de_novo.json
 
-Crystals and what was found of them are kept below ``--work``: the same command goes on where it stopped.
+Crystals and what was found of them are kept below ``--work``: the same command goes on where it stopped, and one with a
+larger ``-n`` adds to them.
 """
 
 from __future__ import annotations
@@ -186,9 +187,7 @@ def run_source(source: str, options: argparse.Namespace, pool: Any) -> dict[str,
     }
     settings["guidance"] = {name: float(value) for name, value in settings["guidance"].items()}
     digest = nucleate.load(options.weights).digest[:12]
-    label = "-".join(
-        str(part) for part in ("de_novo", source, digest, options.n, options.seed, *settings.values())
-    )
+    label = "-".join(str(part) for part in ("de_novo", source, digest, options.seed, *settings.values()))
     folder = options.work / "".join(c if c.isalnum() or c in "-._" else "_" for c in label)
     folder.mkdir(parents=True, exist_ok=True)
     sizes = [len(part) for part in np.array_split(np.arange(options.n), options.workers)]
@@ -206,12 +205,18 @@ def run_source(source: str, options: argparse.Namespace, pool: Any) -> dict[str,
     ]
     parts = pool.map(make, makings, chunksize=1)
     crystals = [crystal for made, _, _ in parts for crystal in made]
-    cost_file = folder / "cost.json"
+    cost_file = folder / f"cost-{options.workers}.json"
     spent = {"core": sum(core for _, core, _ in parts), "wall": max(wall for _, _, wall in parts)}
-    if cost_file.exists():
-        spent = {name: spent[name] + seconds for name, seconds in json.loads(cost_file.read_text()).items()}
-    write_json(cost_file, spent)
-    ours = measured(crystals, folder / "measured.npz", pool)
+    before = (
+        json.loads(cost_file.read_text()) if cost_file.exists() else {"crystals": 0, "core": 0.0, "wall": 0.0}
+    )
+    if len(crystals) > before["crystals"]:  # reading what is there costs nothing worth telling
+        before = {
+            "crystals": len(crystals),
+            **{name: before[name] + seconds for name, seconds in spent.items()},
+        }
+        write_json(cost_file, before)
+    ours = measured(crystals, folder / f"measured-{options.workers}-{options.n}.npz", pool)
     train_crystals, held_out_crystals, rule = real_samples(options.data, source, options.n, options.seed)
     train = measured(train_crystals, options.work / f"train-{source}-{options.n}-{options.seed}.npz", pool)
     held_out = measured(
@@ -219,9 +224,9 @@ def run_source(source: str, options: argparse.Namespace, pool: Any) -> dict[str,
     )
     figures = compared(ours, train, held_out)
     if options.novelty:
-        figures |= novelty(crystals, folder / "novelty", options)
+        figures |= novelty(crystals, folder / f"novelty-{options.workers}-{options.n}", options)
     sizes_of = {"ours": len(crystals), "train": len(train_crystals), "held_out": len(held_out_crystals)}
-    per_1000 = {f"{name}_seconds_per_1000": 1000 * value / len(crystals) for name, value in spent.items()}
+    per_1000 = {f"{name}_seconds_per_1000": 1000 * before[name] / before["crystals"] for name in spent}
     return {"weights": digest, "held_out": rule, "sizes": sizes_of, "figures": figures, "cost": per_1000}
 
 

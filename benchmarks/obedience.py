@@ -8,7 +8,7 @@ came from go through the same checks.
 
     python benchmarks/obedience.py --data DATA --work RUN -n 10000 --out obedience.json
 
-Finished conditions are kept in ``--work``; the same command goes on where it stopped.
+Finished conditions are kept in ``--work``; the same command, or one with a larger ``-n``, goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -196,7 +196,7 @@ def main() -> None:
         for i, (kind, crystal) in enumerate(zip(cycle(KINDS), real))
     ]
     digest = nucleate.load(options.weights).digest[:12]
-    path = options.work / f"obedience-{digest}-{len(jobs)}-{options.seed}.jsonl"
+    path = options.work / f"obedience-{digest}-{options.seed}.jsonl"
     done = list(results(run_condition, jobs, path, weights=options.weights, workers=options.workers))
     rows = [row for result in done for row in result["rows"]]
     shifts = [shift for result in done for shift in result["shifts"]]

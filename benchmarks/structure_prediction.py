@@ -11,7 +11,7 @@ records of the training pools with the same formula, which is what copying would
 
     python benchmarks/structure_prediction.py --data DATA --work RUN -n 200 -k 20 --energies --out csp.json
 
-Finished compositions are kept in ``--work``; the same command goes on where it stopped.
+Finished compositions are kept in ``--work``; the same command, or one with a larger ``-n``, goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -244,7 +244,7 @@ def main() -> None:
     ]
     digest = nucleate.load(options.weights).digest[:12]
     energies = "-energies" if options.energies else ""
-    label = f"{options.pool}-{digest}-{options.n}-{options.k}-{options.candidates}-{options.seed}{energies}"
+    label = f"{options.pool}-{digest}-{options.k}-{options.candidates}-{options.seed}{energies}"
     path = options.work / f"csp-{label}.jsonl"
     done = list(results(predict, jobs, path, weights=options.weights, workers=options.workers))
     done.sort(key=lambda result: result["number"])
