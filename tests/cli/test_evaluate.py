@@ -73,6 +73,34 @@ def test_settings_and_seed_reach_the_evaluation(sets: Path, tmp_path: Path) -> N
     assert content["far_enough"]["value"] < 1
 
 
+def test_properties_and_the_time_of_the_generator(
+    sets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "heavy_model.py").write_text(
+        "def dense(crystals):\n    return [c.density for c in crystals]\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    out = tmp_path / "report"
+    words = (sets / "good", "-o", out, "--metrics", "nearest", "--generation-seconds", "12")
+    code, text = _run(*words, "--property", "density=heavy_model:dense,unit=g/cm³,low=8")
+    assert code == 0, text
+    assert "density by heavy_model:dense between 8 and inf g/cm³" in text
+    content = json.loads((out / "summary.json").read_text())
+    assert content["density_hit_rate"]["value"] == pytest.approx(2 / 6)  # copper, tungsten; iron has 7.9
+    assert content["about"]["sample_efficiency"]["seconds_per_sample"] == 2.0
+    for spec, message in (
+        ("density", "A property is NAME=MODULE:FUNCTION"),
+        ("density=heavy_model:light", "cannot be loaded"),
+        ("density=heavy_model", "is no function"),
+        ("density=heavy_model:dense,hihg=3", "did you mean 'high'"),
+        ("density=heavy_model:dense,high=much", "is a number, got 'much'"),
+    ):
+        code, text = _run(*words, "--property", spec)
+        assert code == 1, text
+        assert message in " ".join(text.split())
+
+
 def test_a_set_without_a_single_crystal_is_a_failure(tmp_path: Path) -> None:
     (tmp_path / "none").mkdir()
     (tmp_path / "none" / "a.cif").write_text("data_a")

@@ -13,6 +13,7 @@ from rich.markup import escape
 
 from nucleate.cli.errors import EXIT_FAILED, error_console
 from nucleate.cli.progress_bars import count_bar
+from nucleate.cli.property_option import EXAMPLE, parse_property
 
 if TYPE_CHECKING:
     from nucleate.evaluation.report import Report
@@ -56,6 +57,24 @@ def evaluate(
         list[str] | None,
         typer.Option(metavar="NAME=VALUE", help="Another threshold or tolerance, such as `stol=0.5`."),
     ] = None,
+    predicted: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--property",
+            metavar="NAME=MODULE:FUNCTION",
+            help="A property that was asked for and the function (list of crystals to list of numbers) that predicts "
+            f"it: `{EXAMPLE}`. Also `target`, `tolerance`, `uncertainty`.",
+        ),
+    ] = None,
+    generation_seconds: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            metavar="SECONDS",
+            help="Time the crystals took to make, for sample efficiency against compute; a folder of `nucleate "
+            "generate` states it.",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of everything random: bootstrap, permutation, samples.")] = 0,
     workers: Annotated[int, typer.Option(min=1, help="Processes on this machine.")] = 1,
     scheduler: Annotated[
@@ -93,6 +112,10 @@ def evaluate(
             f"One set of crystals is evaluated, two are compared with --compare; {len(crystals)} were named"
             f"{' with --compare' if compare else ''}"
         )
+    if compare and generation_seconds is not None:
+        raise ConfigError(
+            "--generation-seconds is the time of one set: evaluate each alone to see what it brings per second"
+        )
     names = None if metrics is None else [name.strip() for name in metrics.split(",") if name.strip()]
     options: dict[str, Any] = {
         "metrics": names,
@@ -103,6 +126,7 @@ def evaluate(
         "scheduler": scheduler,
         "cache": cache,
         "max_atoms": max_atoms,
+        "properties": [parse_property(text) for text in predicted or []],
     }
     output = Console(highlight=False)
     with _bars() as tell:
@@ -112,6 +136,7 @@ def evaluate(
             )
             reports = [comparison.first, comparison.second]
         else:
+            options["generation_seconds"] = generation_seconds
             reports = [evaluate_crystals(crystals[0], reference, out=out, on_progress=tell, **options)]
     if compare:
         print_comparison(output, comparison)

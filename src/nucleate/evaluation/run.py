@@ -47,6 +47,7 @@ def evaluate(
     cache: str | os.PathLike[str] | None = None,
     max_atoms: int = 1000,
     properties: Sequence[PropertyTarget] = (),
+    generation_seconds: float | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Report:
     """How good crystals are: one row per crystal, then averages with intervals and ceilings.
@@ -69,6 +70,8 @@ def evaluate(
         cache: folder for what is kept of references; ``NUCLEATE_CACHE`` or the user's cache folder by default.
         max_atoms: larger cells are not encoded.
         properties: properties that were asked for, with what predicts them.
+        generation_seconds: time the crystals took to make, for sample efficiency against compute; by default what a
+            folder of ``nucleate generate`` states.
         on_progress: told how far it is.
 
     Returns:
@@ -126,7 +129,9 @@ def evaluate(
                 settings=chosen,
                 seed=seed,
                 seconds=time.monotonic() - began,
-                generation_seconds=_generation_seconds(crystals),
+                generation_seconds=(
+                    _generation_seconds(crystals) if generation_seconds is None else generation_seconds
+                ),
             )
 
         try:
