@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from ase.build import bulk
 from ase.io import write
+from rich.console import Console
 from typer.testing import CliRunner
 
 from nucleate.cli.app import app
+from nucleate.cli.report_view import print_report
 from nucleate.data import build_store
 from nucleate.evaluation.family import FAMILIES
+from nucleate.evaluation.metric import Metric
+from nucleate.evaluation.report import Report
 
 FAMILY = Path(__file__).resolve().parents[1] / "evaluation"
 
@@ -110,6 +116,25 @@ def test_a_set_without_a_single_crystal_is_a_failure(tmp_path: Path) -> None:
     assert "0.00 %" in text
     assert "\ncondition" not in text
     assert (tmp_path / "report" / "crystals.csv").exists()
+
+
+def test_what_protocols_share_is_said_once() -> None:
+    shared = "crystals that could not be read or encoded count against the set"
+    metrics = {
+        name: Metric(name, value, n, (0.0, 1.0), f"{own}; {shared}", unit="share")
+        for name, value, n, own in (("a", 0.5, 7, "of a"), ("b", 0.25, 700, "of b"), ("c", 1.0, 700, "of c"))
+    }
+    metrics["d"] = Metric("d", None, 0, None, "of d", note="nothing to see")
+    families = {"first": ("a", "b", "c"), "second": ("d",), "third": ()}
+    report = Report(pa.table({}), metrics, families, {}, {}, (), None)
+    output = Console(width=60, record=True, file=io.StringIO())
+    print_report(output, report)
+    lines = output.export_text().splitlines()
+    assert lines[1].split() == ["a", "50.00", "%", "0.0", "to", "100.0", "7", "–"]
+    assert lines[2].strip() == "of a [a]"
+    assert sum(line.startswith("[a] crystals that") for line in lines) == 1
+    assert "second  not measured: nothing to see" in lines
+    assert not any("third" in line for line in lines)
 
 
 def test_two_sets_are_compared(sets: Path, tmp_path: Path) -> None:

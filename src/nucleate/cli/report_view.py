@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import groupby
+from string import ascii_lowercase
 from typing import TYPE_CHECKING
 
 from rich.padding import Padding
@@ -22,23 +24,34 @@ _TITLES = ("value", "95 %", "n", "reference")
 _COMPARED_TITLES = ("A", "B", "A − B", "95 %", "p", "better")
 _LEAST_P = 0.001
 _INDENT = 4
+_OFTEN, _LONG = 3, 40
 
 
 def print_report(output: Console, report: Report) -> None:
     """Value, interval, sample size and the reference's value of each metric; below, in words, how they were obtained.
 
-    Metrics next to each other with the same protocol share one paragraph. A yellow ``n`` is below 100.
+    Metrics next to each other with the same protocol share one paragraph; a clause that several protocols of a family
+    share is a letter, explained below the family. A yellow ``n`` is below 100.
     """
     for family, keys in report.families.items():
-        if not keys:
-            continue
         metrics = [report.metrics[key] for key in keys]
+        if all(metric.value is None for metric in metrics):
+            if metrics:
+                why = next((metric.note for metric in metrics if metric.note), "")
+                output.print(
+                    Text(family, style="bold").append(f"  not measured: {why}", style="not bold yellow")
+                )
+                output.print()
+            continue
+        letters = _shared_clauses({metric.protocol for metric in metrics})
         lines = _aligned([_heading(family, _TITLES), *map(_cells, metrics)])
         output.print(next(lines), soft_wrap=True)
-        for remark, group in groupby(zip(metrics, lines), key=lambda pair: _remark(pair[0])):
+        for (protocol, note), group in groupby(zip(metrics, lines), key=lambda pair: _remark(pair[0])):
             for _, line in group:
                 output.print(line, soft_wrap=True)
-            _print_remark(output, *remark)
+            _print_remark(output, _with_letters(protocol, letters), note)
+        for clause, letter in letters.items():
+            _print_remark(output, f"[{letter}] {clause}", "", indent=0)
         output.print()
 
 
@@ -116,12 +129,27 @@ def _remark(metric: Metric) -> tuple[str, str]:
     return metric.protocol, "; ".join(part for part in metric.note.split("; ") if part and part != few)
 
 
-def _print_remark(output: Console, protocol: str, note: str) -> None:
+def _shared_clauses(protocols: Collection[str]) -> dict[str, str]:
+    """A letter for each long clause that at least three of the protocols have."""
+    counts = Counter(clause for protocol in sorted(protocols) for clause in protocol.split("; "))
+    shared = [clause for clause, count in counts.items() if count >= _OFTEN and len(clause) >= _LONG]
+    return dict(zip(shared, ascii_lowercase))
+
+
+def _with_letters(protocol: str, letters: Mapping[str, str]) -> str:
+    """The protocol with letters in place of the clauses that have one."""
+    clauses = protocol.split("; ")
+    named = ", ".join(letters[clause] for clause in clauses if clause in letters)
+    own = "; ".join(clause for clause in clauses if clause not in letters)
+    return f"{own} [{named}]".strip() if named else own
+
+
+def _print_remark(output: Console, protocol: str, note: str, *, indent: int = _INDENT) -> None:
     text = Text(protocol, style="dim")
     if note:
         text.append(f"{' ' if protocol else ''}({note})", style="yellow")
     if text:
-        output.print(Padding(text, (0, 0, 0, _INDENT)))
+        output.print(Padding(text, (0, 0, 0, indent)))
 
 
 def _aligned(rows: Sequence[Sequence[Text]]) -> Iterator[Text]:
