@@ -164,6 +164,7 @@ def test_sun_is_what_it_says(context: Context) -> None:
     )
     metrics = {m.name: m for m in family().summary(table, context)}
     assert metrics["sun_0.1"].value == pytest.approx(2 / 5)
+    assert "2 of 7 crystals are of unknown chemistry" in metrics["sun_0.1"].note
     assert metrics["ssun_0.1"].value == pytest.approx(2 / 5)
     no_symmetry = table.set_column(
         table.column_names.index("relaxed_space_group"),

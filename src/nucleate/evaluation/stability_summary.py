@@ -81,6 +81,8 @@ def stability_metrics(table: pa.Table, context: Context, protocol: str) -> list[
             column="rmsd_to_relaxed",
         ),
     ]
+    left_out = int(unknown.sum())
+    unjudged = f"{left_out:,} of {len(status):,} crystals are of unknown chemistry" if left_out else ""
     sun = _unique_and_novel(table)
     symmetric = np.array([(g or 0) > 1 for g in table.column("relaxed_space_group").to_pylist()])
     for threshold in context.settings.hull_thresholds:
@@ -90,6 +92,7 @@ def stability_metrics(table: pa.Table, context: Context, protocol: str) -> list[
                 f"stable_{threshold:g}",
                 _flags(stable, unknown),
                 protocol=f"energy above hull <= {threshold:g} eV/atom; {protocol}; {counted}",
+                note=unjudged,
             )
         )
         for name, mask, word in (
@@ -105,9 +108,8 @@ def stability_metrics(table: pa.Table, context: Context, protocol: str) -> list[
                     )
                 )
             else:
-                metrics.append(
-                    proportion(f"{name}_{threshold:g}", _flags(stable & sun & mask, unknown), protocol=text)
-                )
+                flags = _flags(stable & sun & mask, unknown)
+                metrics.append(proportion(f"{name}_{threshold:g}", flags, protocol=text, note=unjudged))
     return [*metrics, *_energy_distance(table, context, protocol), *_dft_metrics(table, context)]
 
 
