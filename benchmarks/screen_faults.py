@@ -102,7 +102,7 @@ def start(arguments: argparse.Namespace) -> subprocess.Popen[bytes]:
     command += ["--workers", str(arguments.workers)]
     paths = os.pathsep.join([str(Path(__file__).resolve().parent), os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, DIARY: str(folder), SHARE: str(arguments.share), "PYTHONPATH": paths}
-    return subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+    return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
 
 
 def num_verdicts(work: Path) -> int:

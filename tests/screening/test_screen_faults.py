@@ -26,10 +26,10 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def _start(
-    folder: Path, name: str, before: Callable[[], None] | None = None, kills_at: int = -1
-) -> subprocess.Popen[bytes]:
-    """``nucleate screen`` with a counting EMT in a process of its own."""
+def _run(
+    folder: Path, name: str, *, before: Callable[[], None] | None = None, kills_at: int = -1
+) -> tuple[int, str]:
+    """Exit code and standard error of ``nucleate screen`` with a counting EMT."""
     command = [sys.executable, "-m", "nucleate", "screen", str(folder / "in"), "--out", str(folder / name)]
     command += ["--steps", "relax", "--potential", "faulty_emt:CountingEMT", "--set", "relax.check=false"]
     paths = os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])
@@ -39,9 +39,15 @@ def _start(
         KILLS_AT: str(kills_at),
         "PYTHONPATH": paths,
     }
-    return subprocess.Popen(
-        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, preexec_fn=before
+    done = subprocess.run(
+        command,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        preexec_fn=before,
+        check=False,
     )
+    return done.returncode, done.stderr.decode().strip()
 
 
 def _verdicts(folder: Path, name: str) -> int:
@@ -55,31 +61,26 @@ def _table(folder: Path, name: str) -> list[dict[str, object]]:
 
 
 def test_a_killed_driver_goes_on_and_a_full_disk_is_one_sentence(folder: Path) -> None:
-    whole = _start(folder, "whole")
-    assert whole.wait() == 0, whole.stderr and whole.stderr.read()
+    assert _run(folder, "whole") == (0, "")
     expected = _table(folder, "whole")
     evaluations = Counter((folder / "whole.diary").read_text().splitlines())
     assert len(expected) == len(FORMULAS)
     assert {row["status"] for row in expected} == {"passed"}
 
-    middle = sum(evaluations.values()) // 2
-    killed = _start(folder, "killed", kills_at=middle)
-    assert killed.wait() == -signal.SIGKILL
-    finished = _verdicts(folder, "killed")
-    assert 2 < finished < len(FORMULAS) - 2
-    again = _start(folder, "killed")
-    assert again.wait() == 0
+    code, _ = _run(folder, "killed", kills_at=sum(evaluations.values()) // 2)
+    assert code == -signal.SIGKILL
+    assert 2 < _verdicts(folder, "killed") < len(FORMULAS) - 2
+    assert _run(folder, "killed") == (0, "")
     assert _table(folder, "killed") == expected
     twice = Counter((folder / "killed.diary").read_text().splitlines()) - evaluations
     assert len(twice) <= 1  # the crystal that was under way, and no other
 
-    full = _start(folder, "full", lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (2500, 2500)))
-    assert full.stderr is not None
-    message = full.stderr.read().decode()
-    assert full.wait() == 1
-    assert "disk" in message
+    code, message = _run(
+        folder, "full", before=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (2500, 2500))
+    )
+    assert code == 1
+    assert "The disk of" in message
     assert "is full" in message
     assert "Traceback" not in message
-    roomy = _start(folder, "full")
-    assert roomy.wait() == 0
+    assert _run(folder, "full") == (0, "")
     assert _table(folder, "full") == expected

@@ -125,9 +125,8 @@ def hull_figure(diagram: Diagram, candidates: Sequence[dict[str, Any]]) -> Figur
     passed = sum(row["status"] == "passed" for row in candidates)
     figure, axes = paper_axes(
         (6.4, 4.6) if len(symbols) == 2 else (6.4, 5.4),
-        title=f"{'-'.join(symbols)}: {len(candidates):,} candidates, {passed:,} passed",
-        subtitle=f"{len(diagram.points):,} reference compositions, {stable:,} on the hull; potential or known energies "
-        "as in run.json",
+        title=f"{'-'.join(symbols)}: {passed:,} of {len(candidates):,} passed",
+        subtitle=f"{len(diagram.points):,} reference compositions, {stable:,} on the hull",
     )
     (_binary if len(symbols) == 2 else _ternary)(figure, axes, diagram, candidates)
     return figure

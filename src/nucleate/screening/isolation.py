@@ -64,7 +64,21 @@ class IsolatedProcess:
         return self.call_prepared("call", function, arguments)
 
     def call_prepared(self, kind: str, *content: Any) -> Any:
-        """The answer to a request that concerns no crystal in particular."""
+        """The answer to a request that concerns no crystal in particular; made again where the process was killed."""
+        trouble: Exception = Died("was not running")
+        for _ in range(TRIES):
+            try:
+                return self._answer(kind, *content)
+            except Died as error:
+                trouble = error
+            except Silent as error:
+                trouble = error
+                break
+        raise ScreeningError(
+            f"The process that loads the potential and the reference {trouble}: this concerns every crystal"
+        ) from trouble
+
+    def _answer(self, kind: str, *content: Any) -> Any:
         complete = False
         try:
             self._send(kind, PREPARE_SECONDS, *content)
@@ -75,10 +89,6 @@ class IsolatedProcess:
                     return rest[0]
                 if answer in ("fatal", "raised"):
                     raise rest[1]
-        except (Silent, Died) as error:
-            raise ScreeningError(
-                f"The process that loads the potential and the reference {error}: this concerns every crystal"
-            ) from error
         finally:
             if not complete:
                 self.close()
