@@ -29,6 +29,7 @@ import torch
 
 import nucleate
 from data_pools import SOURCES, pool_crystals, pool_store
+from nucleate.cli.generate import parse_strengths
 from nucleate.crystal import Crystal
 from nucleate.evaluation.composition_validity import smact_verdict
 from nucleate.evaluation.run import evaluate
@@ -183,9 +184,8 @@ def run_source(source: str, options: argparse.Namespace, pool: Any) -> dict[str,
         "candidates": options.candidates,
         "temperature": options.temperature,
         "lattice_temperature": options.lattice_temperature,
-        "guidance": dict(term.split("=") for term in options.guidance),
+        "guidance": parse_strengths(options.guidance),
     }
-    settings["guidance"] = {name: float(value) for name, value in settings["guidance"].items()}
     digest = nucleate.load(options.weights).digest[:12]
     label = "-".join(str(part) for part in ("de_novo", source, digest, options.seed, *settings.values()))
     folder = options.work / "".join(c if c.isalnum() or c in "-._" else "_" for c in label)

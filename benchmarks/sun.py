@@ -26,6 +26,7 @@ import torch
 import nucleate
 from data_pools import SOURCES, open_pool_store, pool_store
 from evaluation_sets import iter_sets, note_of, write_set
+from nucleate.cli.generate import parse_strengths
 from nucleate.data import Store
 from nucleate.energetics.named_potentials import load_potential
 from nucleate.evaluation.report import Report
@@ -56,6 +57,7 @@ def own_set(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         options.seed,
         candidates=options.candidates,
         steps=options.steps,
+        guidance=parse_strengths(options.guidance),
         out=folder,
     )
     spent = time.process_time() - began
@@ -147,6 +149,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--candidates", type=int, default=1)
     parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--guidance", action="append", default=[], metavar="TERM=STRENGTH")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -168,7 +171,11 @@ def main() -> None:
         extra: dict[str, Any] = {}
         if name == "nucleate":
             digest = nucleate.load(options.weights).digest[:12]
-            path = folder / "sets" / f"nucleate-{digest}-c{options.candidates}-s{options.steps}"
+            path = (
+                folder
+                / "sets"
+                / "-".join([f"nucleate-{digest}-c{options.candidates}-s{options.steps}", *options.guidance])
+            )
             extra = own_set(path, options)
         else:
             path = folder / "sets" / f"{name}.parquet"
