@@ -54,6 +54,7 @@ def _task(crystal: Crystal, settings: DFTSettings, task: str) -> bytes:
     cell = crystal.unit_cell("primitive")
     data: dict[str, Any] = {
         "name": task,
+        "setups": [str(folder.resolve()) for folder in _setup_folders(settings)],
         "cell": {
             "lattice": cell.lattice.tolist(),
             "frac_coords": cell.frac_coords.tolist(),
@@ -74,6 +75,11 @@ def _task(crystal: Crystal, settings: DFTSettings, task: str) -> bytes:
     return (json.dumps(data, indent=1, sort_keys=True) + "\n").encode()
 
 
+def _setup_folders(settings: DFTSettings) -> list[Path]:
+    named = settings.gpaw_setups or os.environ.get("GPAW_SETUP_PATH", "")
+    return [Path(name) for name in named.split(os.pathsep) if name] or [Path(f) for f in SETUP_FOLDERS]
+
+
 def check_setups(crystal: Crystal, settings: DFTSettings) -> None:
     """Nothing, if each element has a setup of the functional in the folder given or where GPAW looks.
 
@@ -81,8 +87,7 @@ def check_setups(crystal: Crystal, settings: DFTSettings) -> None:
         DFTError: elements have none; the message names all of them.
     """
     functional = FUNCTIONALS[settings.functional]["gpaw"]
-    named = settings.gpaw_setups or os.environ.get("GPAW_SETUP_PATH", "")
-    folders = [Path(name) for name in named.split(os.pathsep) if name] or [Path(f) for f in SETUP_FOLDERS]
+    folders = _setup_folders(settings)
     symbols = sorted(set(crystal.to_atoms("primitive").get_chemical_symbols()))
     missing = [
         symbol

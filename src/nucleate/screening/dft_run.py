@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from nucleate.errors import DFTError
+from nucleate.screening.potentials import sign_of_life
 
 _TAIL = 2000
 
@@ -54,8 +57,9 @@ def run_program(
     """Nothing; the program has ended well and its output is in the folder.
 
     No shell is involved, standard input is empty, the working directory is the folder, and the program gets PATH, HOME,
-    LANG and the number of threads of the environment only. At the time limit, or when this process is interrupted, the
-    whole process group is ended.
+    LANG and the like of the environment only. At the time limit, or when this process is interrupted, the whole process
+    group is ended; where this process is killed instead, the program's processor time is limited to
+    ``timeout * threads``. While it runs, the watcher of the funnel is told every few seconds that this is no hang.
 
     Args:
         arguments: program and arguments, each as it is.
@@ -84,20 +88,45 @@ def run_program(
         except OSError as error:
             raise DFTError(f"{arguments[0]} did not start ({error})") from error
         try:
-            code = process.wait(timeout=timeout)
-        except subprocess.TimeoutExpired as error:
-            raise DFTError(
-                f"{Path(arguments[0]).name} did not end within {timeout:g} s; allow more time, fewer k points "
-                f"or a lower cut-off: {_tail(out)}"
-            ) from error
+            _limit_processor_time(process.pid, timeout * threads)
+            code = _wait(process, timeout)
         finally:
             if process.poll() is None:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
+    if code is None:
+        raise DFTError(
+            f"{Path(arguments[0]).name} did not end within {timeout:g} s; allow more time, fewer k points "
+            f"or a lower cut-off: {_tail(out)}"
+        )
     if code != 0:
         raise DFTError(f"{Path(arguments[0]).name} ended with code {code}: {_tail(err) or _tail(out)}")
 
+
+def _wait(process: subprocess.Popen[bytes], timeout: float) -> int | None:
+    """The code the program ended with; None where it has not ended in time. The watcher is told that this waits."""
+    end = time.monotonic() + timeout
+    while True:
+        left = end - time.monotonic()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return process.wait(timeout=max(0.0, min(left, _HEARTBEAT)))
+        if left <= 0:
+            return None
+        sign_of_life()
+
+
+def _limit_processor_time(process_id: int, seconds: float) -> None:
+    """Nothing; the program ends on its own even where this process is killed and cannot end it (Linux)."""
+    with contextlib.suppress(ImportError, AttributeError, OSError):
+        import resource  # noqa: PLC0415  not on every system
+
+        limit = math.ceil(seconds) + 1
+        resource.prlimit(process_id, resource.RLIMIT_CPU, (limit, limit))
+
+
+_HEARTBEAT = 5.0
+"""Seconds between signs of life while a program runs."""
 
 _PASSED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "GPAW_SETUP_PATH")
 

@@ -33,8 +33,8 @@ class ForceConstants:
         phonopy: phonopy's object with the force constants set; translational and permutation symmetry imposed. None
             where ``problem`` is not empty.
         evaluations: displaced supercells that were evaluated.
-        acoustic_residual: largest |frequency| in THz of the three acoustic modes at Gamma before translational
-            symmetry was imposed: what the noise of the forces is worth.
+        acoustic_residual: largest |frequency| in THz of the three translations at Gamma before translational symmetry
+            was imposed: what the noise of the forces is worth.
         problem: why there are none.
     """
 
@@ -93,7 +93,7 @@ def force_constants(
     potential: Potential,
     *,
     min_length: float,
-    distance: float = 0.02,
+    distance: float = 0.05,
     max_atoms: int = 500,
     batch_atoms: int = FORCE_BATCH_ATOMS,
 ) -> Iterator[ForceConstants]:
@@ -123,7 +123,7 @@ def force_constants_in(
     crystals: Sequence[tuple[Crystal, SupercellChoice | str]],
     potential: Potential,
     *,
-    distance: float = 0.02,
+    distance: float = 0.05,
     batch_atoms: int = FORCE_BATCH_ATOMS,
 ) -> Iterator[ForceConstants]:
     """Force constants of crystals in given supercells, in order; see ``force_constants``.
@@ -182,9 +182,24 @@ def _evaluated(
         phonopy = displaced.phonopy
         phonopy.forces = np.array([e.forces for e in own])
         phonopy.produce_force_constants(show_drift=False)
-        residual = float(np.sort(np.abs(frequencies(phonopy, np.zeros((1, 3)))[0]))[:3].max())
+        residual = _acoustic_residual(phonopy)
         phonopy.symmetrize_force_constants(show_drift=False)
         yield ForceConstants(crystal, displaced.supercell, phonopy, len(own), residual)
+
+
+def _acoustic_residual(phonopy: Phonopy) -> float:
+    """Largest |frequency| of a translation, THz, from the force constants as they are.
+
+    ``w^2 u = (1/M) sum_ij Phi_ij u`` over the atoms i of the primitive cell and all atoms j, M the mass of the
+    primitive cell: zero for an energy that translations leave alone, whatever its anharmonicity.
+    """
+    constants = phonopy.force_constants
+    if constants is None:
+        return float("nan")
+    primitive = phonopy.primitive
+    sums = np.array(constants)[primitive.p2s_map].sum(axis=(0, 1)) / np.sum(primitive.masses)
+    largest = float(np.abs(np.linalg.eigvalsh((sums + sums.T) / 2)).max())
+    return float(phonopy.unit_conversion_factor) * largest**0.5
 
 
 def frequencies(phonopy: Phonopy, qpoints: np.ndarray) -> np.ndarray:

@@ -24,8 +24,9 @@ def run(task):
     """The result of a task as plain data: eV, eV/Å, eV/Å^3, fractions."""
     import numpy as np  # noqa: PLC0415
     from ase import Atoms  # noqa: PLC0415
-    from gpaw import GPAW, PW, FermiDirac  # noqa: PLC0415
+    from gpaw import GPAW, PW, FermiDirac, setup_paths  # noqa: PLC0415
 
+    setup_paths[:0] = task["setups"]
     cell = task["cell"]
     atoms = Atoms(
         numbers=cell["atomic_numbers"], scaled_positions=cell["frac_coords"], cell=cell["lattice"], pbc=True

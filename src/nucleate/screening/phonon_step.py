@@ -67,7 +67,7 @@ class Settings:
     min_length: float = 10.0
     screen_length: float = 6.0
     max_atoms: int = 500
-    displacement: float = 0.02
+    displacement: float = 0.05
     tolerance: float = 0.1
     acoustic_tolerance: float = 0.5
     acoustic_radius: float = 0.15

@@ -41,11 +41,12 @@ class PhononSettings:
         min_length: least distance between opposite faces of the supercell, Å.
         screen_length: the same for the cheap screen; 0 leaves the screen out.
         max_atoms: most atoms in a supercell.
-        displacement: length of the displacements, Å.
+        displacement: length of the displacements, Å; long enough that the rounding of a float32 model (1e-5 eV/Å)
+            stays below 1e-3 THz.
         tolerance: a mode is imaginary below minus this frequency, THz.
         acoustic_tolerance: the same for the three lowest modes nearer to Gamma than ``acoustic_radius``, where
             interpolation and the noise of the forces make small imaginary frequencies of sound; also the most that
-            the acoustic modes at Gamma may differ from zero before translational symmetry is imposed, THz.
+            translations may differ from zero before translational symmetry is imposed, THz.
         acoustic_radius: radius around Gamma in 1/Å, with the factor 2 pi.
         mesh_length: phonopy's density of the mesh for thermal properties and density of states: ``n_i`` is the nearest
             number to ``mesh_length |b_i|``, Å.
@@ -56,7 +57,7 @@ class PhononSettings:
     min_length: float = 10.0
     screen_length: float = 6.0
     max_atoms: int = 500
-    displacement: float = 0.02
+    displacement: float = 0.05
     tolerance: float = 0.05
     acoustic_tolerance: float = 0.3
     acoustic_radius: float = 0.15

@@ -18,6 +18,12 @@ def on_sign_of_life(listener: Callable[[], None]) -> None:
     _listeners.append(listener)
 
 
+def sign_of_life() -> None:
+    """Tell the process's watcher that what runs here is not hanging, such as while a program of others runs."""
+    for listener in _listeners:
+        listener()
+
+
 class SharedPotential:
     """A potential that tells the process's watcher after each call that it is not hanging.
 
@@ -37,8 +43,7 @@ class SharedPotential:
     def evaluate(self, cells: Sequence[UnitCell]) -> list[Evaluation]:
         """Evaluations of the cells, in order."""
         results = self._potential.evaluate(cells)
-        for listener in _listeners:
-            listener()
+        sign_of_life()
         return results
 
 
