@@ -101,4 +101,5 @@ def figure(chart: Chart) -> go.Figure:
         drawn.update_xaxes(type="log")
     if chart.kind == "lines":
         drawn.update_yaxes(rangemode="tozero")
+        drawn.update_layout(showlegend=True)  # a single curve needs its name too
     return drawn

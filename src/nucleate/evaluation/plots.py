@@ -66,7 +66,7 @@ def _draw(chart: Chart) -> Figure:
     draw = {"intervals": _intervals, "mirrored": _mirrored, "histogram": _histogram, "lines": _lines}
     draw[chart.kind](axes, chart)
     axes.set(xlabel=chart.x_label, ylabel=chart.y_label)
-    if len(chart.series) > 1:
+    if len(chart.series) > 1 or chart.kind == "lines":  # a single curve needs its name too
         axes.legend(frameon=False, fontsize=9, labelcolor=INK, loc="best")
     return figure
 
