@@ -112,6 +112,10 @@ class Watch(threading.Thread):
     def seconds(self) -> float:
         return sum(self._seconds.values())
 
+    @property
+    def driver_seconds(self) -> float:
+        return self._seconds.get(self._root.pid, 0.0)
+
 
 def measure(table: Path, store: Path, out: Path, workers: int) -> dict[str, Any]:
     command = [
@@ -141,6 +145,7 @@ def measure(table: Path, store: Path, out: Path, workers: int) -> dict[str, Any]
     return {
         "wall_s": round(wall, 1),
         "cpu_s": round(watch.seconds, 1),
+        "driver_cpu_s": round(watch.driver_seconds, 1),
         "largest_process_MB": round(watch.largest / 1e6),
         "all_processes_MB": round(watch.total / 1e6),
         "load": round(os.getloadavg()[0], 1),

@@ -101,9 +101,9 @@ def screen(
         settings = replace(settings, resources=resources)
         with workers or Workers(1) as pool, _said_when_interrupted():
             state, journal, columns, known = _run(crystals, settings, work, pool, tell)
-        tell(Progress("writing", 0, 1))
-        results = ScreeningFolder(folder, state, journal, columns)
-        survivors = results.write()
+            tell(Progress("writing", 0, 1))
+            results = ScreeningFolder(folder, state, journal, columns)
+            survivors = results.write(pool)
         drawings = draw_screening(folder, state.counts, settings)
         report = ScreeningReport(
             folder,

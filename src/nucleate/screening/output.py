@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from nucleate.data.folder import LocalFolder
 from nucleate.data.property_values import arrow_type, conform, property_columns
 from nucleate.evaluation.column import Column
 from nucleate.evaluation.report import write_json
+from nucleate.evaluation.workers import Workers
 from nucleate.screening.funnel_state import IN, STATUS, FunnelState
 from nucleate.screening.journal import Journal
 
@@ -29,7 +31,7 @@ TABLE_FILE, CSV_FILE, RUN_FILE, CIF_FOLDER, DETAIL_FOLDER = (
     "crystals",
     "details",
 )
-_ROWS = 2048
+_ROWS = 1024
 
 BASE_COLUMNS = (
     Column("row", pa.int64(), "Place in the input, from 0."),
@@ -73,25 +75,29 @@ class ScreeningFolder:
         self._names = FileNames(state.pool.ids())
         self._given = {f"given.{name}": kind for name, kind in sorted(state.pool.given_kinds.items())}
 
-    def write(self) -> int:
-        """Write CIFs, artefacts and tables; the number of survivors."""
+    def write(self, workers: Workers) -> int:
+        """Write CIFs, artefacts and tables; the number of survivors.
+
+        Args:
+            workers: where CIFs are made, which takes longer than all the rest.
+        """
         known = (*BASE_COLUMNS, *self._columns)
         given = [pa.field(name, arrow_type(kind)) for name, kind in self._given.items()]
         schema = pa.schema([pa.field(c.name, c.type) for c in (*known, *CRYSTAL_COLUMNS)] + given)
         hidden = {column.name for column in CRYSTAL_COLUMNS}
         texts = pa.schema([_text_field(field) for field in schema if field.name not in hidden])
         kept: set[str] = set()
+        folder = str((self._folder.path / CIF_FOLDER).resolve())
         with (
             self._folder.writing(TABLE_FILE) as table_path,
             self._folder.writing(CSV_FILE) as csv_path,
             pq.ParquetWriter(table_path, schema, compression="zstd") as table,
             pa_csv.CSVWriter(csv_path, texts) as rows_as_text,
         ):
-            source = self._rows(kept)
-            while rows := list(islice(source, _ROWS)):
-                part = self._table([row for row, _ in rows], [given for _, given in rows], schema)
-                table.write_table(part)
-                rows_as_text.write_table(_as_text(part.select(texts.names), texts))
+            for _ in workers.map(
+                partial(write_cifs, folder), self._parts(table, rows_as_text, schema, texts, kept)
+            ):
+                pass
         self._remove_others(kept)
         described = {
             c.name: {"unit": c.unit, "description": c.description} for c in (*known, *CRYSTAL_COLUMNS)
@@ -99,12 +105,33 @@ class ScreeningFolder:
         write_json(self._folder, "columns.json", described)
         return len(kept)
 
+    def _parts(
+        self,
+        table: pq.ParquetWriter,
+        rows_as_text: pa_csv.CSVWriter,
+        schema: pa.Schema,
+        texts: pa.Schema,
+        kept: set[str],
+    ) -> Iterator[list[tuple[str, str, Crystal]]]:
+        """Write the tables part by part; the survivors of each as (file name, id, crystal)."""
+        survivors: list[tuple[str, str, Crystal]] = []
+        source = self._rows(survivors)
+        while rows := list(islice(source, _ROWS)):
+            part = self._table([row for row, _ in rows], [given for _, given in rows], schema)
+            table.write_table(part)
+            rows_as_text.write_table(_as_text(part.select(texts.names), texts))
+            kept.update(name for name, _, _ in survivors)
+            yield list(survivors)
+            survivors.clear()
+
     def write_run(self, content: dict[str, Any]) -> None:
         """Write ``run.json``."""
         write_json(self._folder, RUN_FILE, content)
 
-    def _rows(self, kept: set[str]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-        """(columns, what came along) of every candidate in order; writes its CIF and artefacts on the way."""
+    def _rows(
+        self, survivors: list[tuple[str, str, Crystal]]
+    ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+        """(columns, what came along) of every candidate in order; writes its artefacts and notes survivors."""
         state = self._state
         for row in range(len(state.pool)):
             record = state.pool[row]
@@ -132,8 +159,7 @@ class ScreeningFolder:
                 values |= crystal_values(crystal)
                 values["given_space_group"] = record.crystal.space_group_number if record.crystal else None
                 if state.status[row] == IN:
-                    self._folder.write_bytes(f"{CIF_FOLDER}/{stem}.cif", crystal.to_cif(record.id).encode())
-                    kept.add(f"{stem}.cif")
+                    survivors.append((f"{stem}.cif", record.id, crystal))
             yield values, {f"given.{name}": value for name, value in record.given.items()}
 
     def _table(self, rows: list[dict[str, Any]], given: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:
@@ -153,6 +179,13 @@ class ScreeningFolder:
         for name in self._folder.names(CIF_FOLDER):
             if name.endswith(".cif") and name not in kept:
                 self._folder.remove(f"{CIF_FOLDER}/{name}")
+
+
+def write_cifs(folder: str, survivors: Sequence[tuple[str, str, Crystal]]) -> None:
+    """Write the CIFs of some survivors, given as (file name, id, crystal)."""
+    place = LocalFolder(Path(folder))
+    for name, title, crystal in survivors:
+        place.write_bytes(name, crystal.to_cif(title).encode())
 
 
 def crystal_values(crystal: Crystal) -> dict[str, Any]:
