@@ -150,6 +150,22 @@ def test_batch_screens_many_keeps_their_order_and_isolates_a_failure() -> None:
     assert found[3].evaluations > single.evaluations  # the screen is counted
 
 
+def test_judged_are_the_points_commensurate_with_the_supercell_and_no_others() -> None:
+    for atoms, length in ((bulk("Cu", cubic=True, a=3.6), 7.0), (bulk("Cu", cubic=True, a=3.6), 4.0)):
+        crystal = relaxed(atoms, emt_potential())
+        found = phonons(crystal, emt_potential(), replace(FAST, min_length=length, screen_length=0.0))
+        assert found.modes is not None
+        assert found.supercell is not None
+        points = found.modes.qpoints
+        assert len(points) == found.supercell.num_primitive
+        assert len(np.unique(np.round(points - np.floor(points + 1e-9), 6), axis=0)) == len(points)
+        # a commensurate wave comes back after every lattice vector of the supercell
+        base = crystal.lattice if found.supercell.kind == "conventional" else crystal.primitive_lattice
+        vectors = np.diag(found.supercell.repeats) @ base
+        phases = points @ np.linalg.inv(crystal.primitive_lattice).T @ vectors.T
+        np.testing.assert_allclose(phases, np.rint(phases), atol=1e-9)
+
+
 def test_a_potential_that_fails_is_named() -> None:
     with pytest.raises(PotentialError, match="No EMT-potential"):
         phonons(encoded(bulk("Si", cubic=True)), emt_potential(), FAST)

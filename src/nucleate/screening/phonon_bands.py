@@ -136,10 +136,13 @@ def draw_phonons(bands: BandStructure, states: DensityOfStates, *, title: str) -
     figure = Figure(figsize=(8.0, 4.5), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2, sharey=True, gridspec_kw={"width_ratios": [3, 1]})
-    real = np.where(bands.frequencies >= 0, bands.frequencies, np.nan)
-    imaginary = np.where(bands.frequencies <= 0, bands.frequencies, np.nan)
-    left.plot(bands.distances, real, color=_CURVES, linewidth=1.1)
-    left.plot(bands.distances, imaginary, color=_IMAGINARY, linewidth=1.1)
+    for piece in _pieces(bands):
+        values = bands.frequencies[piece]
+        left.plot(bands.distances[piece], values, color=_CURVES, linewidth=1.1)
+        # drawn over the curve, so that nothing is missing where it crosses zero
+        left.plot(
+            bands.distances[piece], np.where(values < 0, values, np.nan), color=_IMAGINARY, linewidth=1.6
+        )
     for tick in bands.ticks:
         left.axvline(tick, color="0.8", linewidth=0.6, zorder=0)
     left.axhline(0, color="0.5", linewidth=0.6)
@@ -155,3 +158,11 @@ def draw_phonons(bands: BandStructure, states: DensityOfStates, *, title: str) -
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
+
+
+def _pieces(bands: BandStructure) -> list[slice]:
+    """Stretches of the path between its jumps, where two points share a place but not the q point."""
+    same_place = np.diff(bands.distances) < 1e-9
+    jumps = np.flatnonzero(same_place & (np.abs(np.diff(bands.qpoints, axis=0)).max(axis=1) > 1e-9)) + 1
+    edges = [0, *jumps.tolist(), len(bands.distances)]
+    return [slice(first, last) for first, last in pairwise(edges)]

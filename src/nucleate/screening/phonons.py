@@ -302,7 +302,9 @@ def commensurate_points(phonopy: Phonopy) -> Float[np.ndarray, "points 3"]:
     """The q points commensurate with the supercell, fractions of the primitive reciprocal cell, in [-1/2, 1/2]."""
     from phonopy.harmonic.dynmat_to_fc import get_commensurate_points  # noqa: PLC0415  an extra
 
-    matrix = np.linalg.inv(phonopy.primitive.primitive_matrix) @ phonopy.supercell.supercell_matrix
+    # rows of the supercell in units of the primitive cell; both matrices have columns in units of the unit cell
+    primitive = np.array(phonopy.primitive_matrix, dtype=np.float64)
+    matrix = np.linalg.inv(primitive) @ phonopy.supercell_matrix
     points = np.array(get_commensurate_points(np.rint(matrix).astype(int)))
     return points - np.rint(points)
 
