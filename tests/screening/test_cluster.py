@@ -7,8 +7,11 @@ from typing import Any
 
 import pytest
 from distributed import Client
+from faulty_emt import metals
 
 from nucleate.errors import ConfigError
+from nucleate.evaluation.workers import Workers
+from nucleate.screening import Resources, ScreeningSettings, screen
 from nucleate.screening.cluster import batch_cluster, make_cluster, read_cluster
 
 SLURM = """\
@@ -67,3 +70,17 @@ def test_workers_of_a_queue_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_files_that_cannot_be_say_why(tmp_path: Path, text: str, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         _made(_file(tmp_path, text))
+
+
+def test_two_workers_give_the_table_of_one(tmp_path: Path) -> None:
+    crystals = metals("Cu", "Au", "Cu-Au", "Cu-Au", "Ag", "Ni")
+    settings = ScreeningSettings.of(
+        ["dedupe", "relax"], ["relax.check=false"], resources=Resources(potential="ase.calculators.emt:EMT")
+    )
+    tables = []
+    for num in (1, 2):
+        with Workers(num) as workers:
+            screen(crystals, tmp_path / str(num), settings, workers=workers)
+        tables.append((tmp_path / str(num) / "crystals.csv").read_text())
+        assert len(list((tmp_path / str(num) / "crystals").glob("*.cif"))) == 5
+    assert tables[0] == tables[1]

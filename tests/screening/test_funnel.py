@@ -17,8 +17,9 @@ from pymatgen.analysis.phase_diagram import PDEntry, PhaseDiagram
 from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Composition
 
-from nucleate.crystal import Crystal
+from nucleate.crystal import Crystal, encode
 from nucleate.data import build_store
+from nucleate.data.bundled import bundled_crystal
 from nucleate.errors import ConfigError, ScreeningError
 from nucleate.evaluation.reading import read_candidates
 from nucleate.screening.funnel import ScreeningReport, screen
@@ -204,3 +205,36 @@ def test_what_cannot_be_is_refused_before_any_work(tables: Path, tmp_path: Path)
     screen(metals("Cu"), tmp_path / "one", ScreeningSettings.of(["dedupe"]))
     with pytest.raises(ScreeningError, match="1 structures, not of 2 structures"):
         screen(metals("Cu", "Au"), tmp_path / "one", ScreeningSettings.of(["dedupe"]))
+
+
+def test_energies_of_a_potential_make_the_hull_of_a_reference(tables: Path, tmp_path: Path) -> None:
+    settings = ScreeningSettings.of(
+        ["relax", "hull"],
+        ["relax.fmax=0.001", "relax.check=false", "hull.fmax=0.001", "hull.window=1"],
+        resources=Resources("ase.calculators.emt:EMT", reference=str(tables / "reference")),
+    )
+    screen([_alloy("Cu3Au", 3.75)], tmp_path / "out", settings)
+    (row,) = _rows(tmp_path / "out")
+    # The reference holds the same crystal, far from its volume: relaxed, it is the candidate.
+    assert row["energy_above_hull"] == pytest.approx(0, abs=2e-4)
+    assert row["hull_energy_source"] == "energy_per_atom"
+    assert row["hull_entries"] >= 3
+    assert -0.2 < row["formation_energy"] < 0  # EMT orders Cu3Au
+    assert row["status"] == "passed"
+
+
+def test_crystals_go_through_chgnet_together_as_they_do_without_the_funnel(tmp_path: Path) -> None:
+    pytest.importorskip("chgnet")
+    from nucleate.energetics import RelaxationSettings, load_potential, relax
+
+    crystals = [
+        encode(bundled_crystal(name).unit_cell).crystal for name in ("tio2-rutile", "mnp-manganese-phosphide")
+    ]
+    screen(crystals, tmp_path / "out", ScreeningSettings.of(["relax"], ["relax.check=false"]))
+    alone = relax(
+        crystals, load_potential("chgnet"), settings=RelaxationSettings(fmax=0.03, max_evaluations=500)
+    )
+    for row, relaxation in zip(_rows(tmp_path / "out"), alone):
+        assert row["status"] == "passed"
+        assert row["energy_per_atom"] == pytest.approx(relaxation.energy_per_atom, abs=1e-4)
+        assert row["volume_per_atom"] == pytest.approx(relaxation.crystal.volume_per_atom, rel=2e-3)
