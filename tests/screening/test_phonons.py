@@ -126,7 +126,7 @@ def test_bcc_copper_has_imaginary_modes_and_the_cheap_screen_says_so() -> None:
     (found,) = screen_phonons([crystal], emt_potential(), FAST)
     assert not found.stable
     assert found.thermal is None
-    assert found.supercell == choose_supercell(crystal, FAST.screen_length)
+    assert found.supercell == choose_supercell(crystal, FAST.screen_length, parity="even")
     assert "imaginary" in found.reason
     assert found.modes is not None
     assert found.modes.lowest < -0.5
@@ -134,6 +134,21 @@ def test_bcc_copper_has_imaginary_modes_and_the_cheap_screen_says_so() -> None:
     assert not full.stable
     # the verdict comes from the modes: with a tolerance beyond them the same crystal passes
     assert phonons(crystal, emt_potential(), replace(FAST, tolerance=50.0)).stable
+
+
+def test_the_screen_holds_waves_that_alternate_from_cell_to_cell() -> None:
+    crystal = encoded(bulk("Cu", "bcc", a=2.86, cubic=True))
+    odd, even = (choose_supercell(crystal, 6.0, parity=parity) for parity in ("any", "even"))
+    assert odd.repeats == (3, 3, 3)
+    assert even.repeats == (4, 4, 4)
+    assert choose_supercell(crystal, 2.0, parity="even").repeats == (1, 1, 1)  # nothing is repeated here
+    (found,) = screen_phonons([crystal], emt_potential(), replace(FAST, screen_length=6.0))
+    assert found.supercell == even
+    assert found.modes is not None
+    # N of the body-centred lattice, which no odd number of cells holds
+    boundary = np.isclose(np.abs(found.modes.qpoints), [0.5, 0, 0]).all(axis=1)
+    assert boundary.any()
+    assert found.modes.frequencies[boundary].min() < -0.5
 
 
 def test_batch_screens_many_keeps_their_order_and_isolates_a_failure() -> None:

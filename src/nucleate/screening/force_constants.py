@@ -14,7 +14,7 @@ from nucleate.crystal.crystal import Crystal
 from nucleate.crystal.unit_cell import UnitCell
 from nucleate.energetics.potential import Potential, evaluate_each
 from nucleate.errors import ConfigError, PotentialError, StructureTooLargeError
-from nucleate.screening.supercells import SupercellChoice, choose_supercell
+from nucleate.screening.supercells import Parity, SupercellChoice, choose_supercell
 
 if TYPE_CHECKING:
     from phonopy import Phonopy
@@ -95,6 +95,7 @@ def force_constants(
     min_length: float,
     distance: float = 0.05,
     max_atoms: int = 500,
+    parity: Parity = "any",
     batch_atoms: int = FORCE_BATCH_ATOMS,
 ) -> Iterator[ForceConstants]:
     """Force constants of each crystal, in order; displaced supercells of all crystals share the potential's calls.
@@ -108,12 +109,15 @@ def force_constants(
         min_length: rule of the supercell, see ``choose_supercell``, Å.
         distance: length of a displacement, Å.
         max_atoms: most atoms in a supercell.
+        parity: see ``choose_supercell``.
         batch_atoms: most atoms in one call of the potential.
     """
     settled: list[tuple[Crystal, SupercellChoice | str]] = []
     for crystal in crystals:
         try:
-            settled.append((crystal, choose_supercell(crystal, min_length, max_atoms=max_atoms)))
+            settled.append(
+                (crystal, choose_supercell(crystal, min_length, max_atoms=max_atoms, parity=parity))
+            )
         except StructureTooLargeError as error:
             settled.append((crystal, str(error)))
     yield from force_constants_in(settled, potential, distance=distance, batch_atoms=batch_atoms)

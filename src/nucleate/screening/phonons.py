@@ -20,7 +20,7 @@ from nucleate.screening.force_constants import (
     quiet_acoustic_warnings,
     require,
 )
-from nucleate.screening.supercells import SupercellChoice, choose_supercell
+from nucleate.screening.supercells import Parity, SupercellChoice, choose_supercell
 from nucleate.shapes import Float
 
 if TYPE_CHECKING:
@@ -202,7 +202,8 @@ def screen_phonons(
     At q points commensurate with a supercell the finite-displacement frequencies carry no error of the supercell's
     size. An imaginary mode found at Gamma or at another such point of a small supercell is therefore final, and the
     full one is never computed. Displaced supercells of several crystals share the potential's calls; a crystal that
-    fails carries its problem. ``evaluations`` counts both supercells.
+    fails carries its problem. The small supercell repeats the cell an even number of times (or once), so that waves
+    at the boundary of the zone are among them. ``evaluations`` counts both supercells.
 
     Args:
         crystals: relaxed with the same potential; read in blocks of ``BLOCK``.
@@ -220,7 +221,7 @@ def _screen_block(
 ) -> Iterator[Phonons]:
     screened: list[ForceConstants | None] = [None] * len(block)
     if settings.screen_length:
-        screened = list(_force_constants(block, potential, settings.screen_length, settings))
+        screened = list(_force_constants(block, potential, settings.screen_length, settings, "even"))
     first = [None if found is None else _commensurate(found, settings) for found in screened]
     survivors = [
         i
@@ -247,7 +248,11 @@ def _is_full(crystal: Crystal, found: ForceConstants, settings: PhononSettings) 
 
 
 def _force_constants(
-    crystals: Sequence[Crystal], potential: Potential, min_length: float, settings: PhononSettings
+    crystals: Sequence[Crystal],
+    potential: Potential,
+    min_length: float,
+    settings: PhononSettings,
+    parity: Parity = "any",
 ) -> Iterator[ForceConstants]:
     return force_constants(
         crystals,
@@ -255,6 +260,7 @@ def _force_constants(
         min_length=min_length,
         distance=settings.displacement,
         max_atoms=settings.max_atoms,
+        parity=parity,
     )
 
 

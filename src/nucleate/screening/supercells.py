@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import ceil
+from typing import Literal
 
 import numpy as np
 
 from nucleate.crystal.crystal import CellKind, Crystal
 from nucleate.errors import ConfigError, StructureTooLargeError
 from nucleate.shapes import Float
+
+Parity = Literal["any", "even"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,9 @@ def face_distances(lattice: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "3"]:
     return 1.0 / np.linalg.norm(np.linalg.inv(lattice), axis=0)
 
 
-def choose_supercell(crystal: Crystal, min_length: float, *, max_atoms: int = 500) -> SupercellChoice:
+def choose_supercell(
+    crystal: Crystal, min_length: float, *, max_atoms: int = 500, parity: Parity = "any"
+) -> SupercellChoice:
     """The supercell with the fewest atoms whose opposite faces are all at least ``min_length`` apart.
 
     Candidates are ``n_i`` conventional cells along each axis with the least ``n_i >= min_length / h_i``, and the same
@@ -48,6 +53,8 @@ def choose_supercell(crystal: Crystal, min_length: float, *, max_atoms: int = 50
         crystal: the crystal.
         min_length: least distance between opposite faces, Å.
         max_atoms: most atoms accepted.
+        parity: ``even`` makes even numbers of the odd ones above one, so that the wave that alternates from cell to
+            cell, the commonest instability, is commensurate wherever the cell is repeated.
 
     Raises:
         ConfigError: ``min_length`` is not positive.
@@ -61,6 +68,8 @@ def choose_supercell(crystal: Crystal, min_length: float, *, max_atoms: int = 50
         lattice = crystal.lattice if conventional else crystal.primitive_lattice
         heights = face_distances(lattice)
         repeats = [max(1, ceil(min_length / height - 1e-8)) for height in heights]
+        if parity == "even":
+            repeats = [n if n == 1 else n + n % 2 for n in repeats]
         if not conventional:
             repeats = [max(repeats)] * 3
         cells = int(np.prod(repeats)) * (crystal.group.num_centrings if conventional else 1)
