@@ -133,7 +133,6 @@ def run_condition(job: tuple[str, Condition, int, bool]) -> dict[str, Any]:
             shifts += [shift_between(a, b) for a, b in zip(crystals, again)]
     asked = condition.to_dict()
     return {
-        "number": number,
         "kind": kind,
         "asked": asked,
         "seconds": seconds,

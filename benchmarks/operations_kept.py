@@ -10,6 +10,9 @@ from scipy.spatial import cKDTree
 
 from nucleate.crystal import UnitCell
 
+SAME_PLACE = 0.01
+"""Distance in Å within which two atoms are in one place."""
+
 
 @cache
 def operations(hall_number: int) -> tuple[np.ndarray, np.ndarray]:
@@ -25,7 +28,8 @@ def largest_deviation(cell: UnitCell, hall_number: int) -> float:
         and of the changes sqrt(|W^T G W - G|) of the metric G that W should leave alone, as |dG_ij| / sqrt(G_ii G_jj)
         times the longest vector.
 
-    Infinite where two atoms share their nearest image, since the operation is then no permutation of the atoms.
+    Infinite where two atoms share their nearest image, since the operation is then no permutation of the atoms. Only
+    where two atoms of an element lie within ``SAME_PLACE`` of each other that says nothing, and the distance counts.
 
     Args:
         cell: conventional cell in the setting of the Hall number.
@@ -44,12 +48,16 @@ def largest_deviation(cell: UnitCell, hall_number: int) -> float:
         images = np.einsum("nij,aj->nai", rotations, own) + translations[:, None]
         images = images - np.floor(images)
         images[images >= 1.0] = 0.0
-        _, nearest = cKDTree(own, boxsize=1.0).query(images.reshape(-1, 3))
+        tree = cKDTree(own, boxsize=1.0)
+        _, nearest = tree.query(images.reshape(-1, 3))
         apart = images.reshape(-1, 3) - own[nearest]
         apart -= np.rint(apart)
         worst = max(worst, float(np.linalg.norm(apart @ cell.lattice, axis=1).max()))
         if len(own) > 1 and not _permutes(nearest.reshape(len(rotations), len(own))):
-            return float("inf")
+            _, pairs = tree.query(own, k=2)
+            gaps = own[pairs[:, 0]] - own[pairs[:, 1]]
+            if np.linalg.norm((gaps - np.rint(gaps)) @ cell.lattice, axis=1).min() > SAME_PLACE:
+                return float("inf")
     return worst
 
 

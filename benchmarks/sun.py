@@ -192,9 +192,12 @@ def main() -> None:
             seed=options.seed,
             cache=options.work / "cache",
         )
+        if report.problems:
+            raise SystemExit(
+                f"{name} could not be judged: {dict(report.problems)}; repeat the command to go on"
+            )
         figures[name] = figures_of(report, extra, per_evaluation=per_evaluation)
-        seconds, problems = time.process_time() - began, dict(report.problems) or "no problems"
-        print(f"{name}: {seconds:.0f} s of processor time; {problems}", flush=True)
+        print(f"{name}: {time.process_time() - began:.0f} s of processor time", flush=True)
         write_json(options.out, {"run": run, "figures": figures})
     print_table(figures)
     write_json(options.out, {"run": run, "figures": figures})

@@ -62,8 +62,16 @@ def test_a_strained_lattice_is_seen(kept: ModuleType) -> None:
         assert kept.largest_deviation(replace(cell, lattice=strained), hall) > 1e-3
 
 
-def test_atoms_in_one_place_are_no_permutation(kept: ModuleType) -> None:
+def test_an_atom_put_onto_another_leaves_a_place_empty(kept: ModuleType) -> None:
     silicon = next((c, h) for c, h in cells() if h == space_group(227).hall_number)
     coords = silicon[0].frac_coords.copy()
     coords[1] = coords[0]
     assert kept.largest_deviation(replace(silicon[0], frac_coords=coords), silicon[1]) > 1e-3
+
+
+def test_two_whole_orbits_in_one_place_keep_the_operations(kept: ModuleType) -> None:
+    cell, hall = next((c, h) for c, h in cells() if h == space_group(227).hall_number)
+    doubled = UnitCell(
+        cell.lattice, np.tile(cell.frac_coords, (2, 1)), np.tile(cell.atomic_numbers, 2), site_properties={}
+    )
+    assert kept.largest_deviation(doubled, hall) < 1e-12
