@@ -9,6 +9,7 @@ from potentials import Counting, Faulty, bundled, chgnet, emt, rattled
 from scipy.optimize import linprog
 
 from nucleate.crystal import Crystal
+from nucleate.energetics import hull as hull_module
 from nucleate.energetics.batched_relaxation import relax
 from nucleate.energetics.cache import ResultCache
 from nucleate.energetics.element_references import (
@@ -53,6 +54,33 @@ def linear_programme(entries: Sequence[ReferenceEntry], composition: dict[int, i
     found = linprog([e.energy_per_atom for e in entries], A_eq=shares, b_eq=target)
     assert found.success
     return float(found.fun)
+
+
+@pytest.mark.parametrize("composition", [{LI: 2, O: 1}, {LI: 1, FE: 1, O: 2}, {FE: 3, O: 4}, {O: 1}])
+def test_one_composition_alone_lies_where_the_diagram_of_pymatgen_puts_it(
+    composition: dict[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by_diagram = ReferenceHull(FixedEntries(ENTRIES)).place(composition, -5.0)
+    monkeypatch.setattr(hull_module, "MAX_DIAGRAM_ELEMENTS", 0)
+    alone = ReferenceHull(FixedEntries(ENTRIES)).place(composition, -5.0)
+    assert alone.energy_above_hull == pytest.approx(by_diagram.energy_above_hull, abs=1e-8)
+    assert alone.formation_energy == pytest.approx(by_diagram.formation_energy, abs=1e-8)
+    assert dict(alone.decomposition) == pytest.approx(dict(by_diagram.decomposition), abs=1e-8)
+    assert alone.completeness == by_diagram.completeness
+    assert ReferenceHull(FixedEntries(ENTRIES)).diagram(frozenset(composition)) is None
+
+
+def test_seventeen_elements_have_a_place() -> None:
+    rng = np.random.default_rng(0)
+    numbers = range(3, 20)
+    entries = [ReferenceEntry(str(z), ((z, 1),), float(rng.normal())) for z in numbers]
+    for i in range(600):
+        chosen = sorted(rng.choice(numbers, size=rng.integers(2, 5), replace=False).tolist())
+        entries.append(ReferenceEntry(f"c{i}", tuple((z, int(rng.integers(1, 4))) for z in chosen), -2.0))
+    place = ReferenceHull(FixedEntries(entries)).place(dict.fromkeys(numbers, 1), 0.0)
+    assert place.is_known
+    assert place.energy_above_hull > 1
+    assert sum(share for _, share in place.decomposition) == pytest.approx(1)
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,19 @@ from itertools import combinations
 from math import gcd
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
+
 from nucleate.crystal.species import element_symbol
 
 System = frozenset[int]
 """A chemical system: the atomic numbers in it."""
 
 CACHED_DIAGRAMS = 1024
+
+MAX_DIAGRAM_ELEMENTS = 8
+"""Most elements of a system whose whole diagram is built; its facets grow exponentially with their number."""
+
+_NO_SHARE = 1e-9  # shares of a decomposition below this are rounding
 
 
 @dataclass(frozen=True)
@@ -131,7 +138,8 @@ class ReferenceHull:
 
     With entries of composition vectors x_i (shares of the elements) and energies e_i per atom, the hull at x is
     ``min sum_i a_i e_i`` over ``a_i >= 0, sum_i a_i x_i = x``; the energy above hull is ``e - hull(x)``. Built by
-    pymatgen's ``PhaseDiagram`` from the lowest entry of each composition.
+    pymatgen's ``PhaseDiagram`` from the lowest entry of each composition; beyond ``MAX_DIAGRAM_ELEMENTS`` elements that
+    minimum is found for each composition alone, by linear programming.
 
     Args:
         source: entries, all of one potential.
@@ -148,6 +156,8 @@ class ReferenceHull:
         completeness = self._completeness(system, entries)
         if completeness.missing_elements or not math.isfinite(energy_per_atom):
             return HullPlace(None, None, (), completeness)
+        if len(system) > MAX_DIAGRAM_ELEMENTS:
+            return _place_alone(composition, energy_per_atom, entries, completeness)
         from pymatgen.analysis.phase_diagram import PDEntry  # noqa: PLC0415  heavy
         from pymatgen.core import Composition  # noqa: PLC0415  heavy
 
@@ -161,9 +171,12 @@ class ReferenceHull:
         )
 
     def diagram(self, system: System) -> Any:
-        """pymatgen's ``PhaseDiagram`` of a system with its subsystems; None where an element has no reference."""
+        """pymatgen's ``PhaseDiagram`` of a system with its subsystems.
+
+        None where an element has no reference or the system has more than ``MAX_DIAGRAM_ELEMENTS`` elements.
+        """
         entries = self.entries(system)
-        if self._completeness(system, entries).missing_elements:
+        if len(system) > MAX_DIAGRAM_ELEMENTS or self._completeness(system, entries).missing_elements:
             return None
         return self._diagram(system, entries)
 
@@ -197,13 +210,8 @@ class ReferenceHull:
         from pymatgen.analysis.phase_diagram import PDEntry, PhaseDiagram  # noqa: PLC0415  heavy
         from pymatgen.core import Composition  # noqa: PLC0415  heavy
 
-        lowest: dict[tuple[tuple[int, int], ...], ReferenceEntry] = {}
-        for entry in entries:
-            best = lowest.get(entry.reduced)
-            if best is None or entry.energy_per_atom < best.energy_per_atom:
-                lowest[entry.reduced] = entry
         points = []
-        for entry in lowest.values():
+        for entry in _lowest(entries):
             formula = Composition({element_symbol(z): count for z, count in entry.composition})
             points.append(PDEntry(formula, entry.energy_per_atom * formula.num_atoms, name=entry.id))
         diagram = PhaseDiagram(points)
@@ -211,3 +219,44 @@ class ReferenceHull:
         while len(self._diagrams) > CACHED_DIAGRAMS:
             self._diagrams.popitem(last=False)
         return diagram
+
+
+def _lowest(entries: Iterable[ReferenceEntry]) -> list[ReferenceEntry]:
+    """The lowest entry of each composition."""
+    lowest: dict[tuple[tuple[int, int], ...], ReferenceEntry] = {}
+    for entry in entries:
+        best = lowest.get(entry.reduced)
+        if best is None or entry.energy_per_atom < best.energy_per_atom:
+            lowest[entry.reduced] = entry
+    return list(lowest.values())
+
+
+def _place_alone(
+    composition: Mapping[int, int],
+    energy_per_atom: float,
+    entries: Sequence[ReferenceEntry],
+    completeness: HullCompleteness,
+) -> HullPlace:
+    """The place of one composition by linear programming over the entries, without building the hull."""
+    from scipy.optimize import linprog  # noqa: PLC0415  heavy
+
+    points = _lowest(entries)
+    row = {z: i for i, z in enumerate(sorted(composition))}
+    shares = np.zeros((len(row), len(points)))
+    for column, entry in enumerate(points):
+        for z, count in entry.composition:
+            shares[row[z], column] = count
+    shares /= shares.sum(axis=0)
+    target = np.array([composition[z] for z in row], dtype=float)
+    target /= target.sum()
+    energies = np.array([entry.energy_per_atom for entry in points])
+    amounts = linprog(energies, A_eq=shares, b_eq=target).x
+    elements = {entry.composition[0][0]: entry.energy_per_atom for entry in points if len(entry.system) == 1}
+    unmixed = sum(share * elements[z] for z, share in zip(row, target.tolist(), strict=True))
+    parts = [(entry.id, float(a)) for entry, a in zip(points, amounts, strict=True) if a > _NO_SHARE]
+    return HullPlace(
+        float(energy_per_atom - energies @ amounts),
+        float(energy_per_atom - unmixed),
+        tuple(sorted(parts, key=lambda part: -part[1])),
+        completeness,
+    )
