@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import io
 import warnings
@@ -298,7 +299,8 @@ def test_chgnet_relaxes_as_its_own_optimiser_does(name: str, rng: np.random.Gene
     result = relax([crystal], chgnet(), settings=RelaxationSettings(fmax=0.01))[0]
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
-        optimiser = StructOptimizer(model=chgnet()._model, use_device="cpu", on_isolated_atoms="ignore")
+        model = copy.deepcopy(chgnet()._model)  # the optimiser sets options on the model it is given
+        optimiser = StructOptimizer(model=model, use_device="cpu", on_isolated_atoms="ignore")
         theirs = optimiser.relax(
             crystal.to_structure("primitive"), fmax=0.01, verbose=False, assign_magmoms=False
         )
