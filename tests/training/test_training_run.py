@@ -20,7 +20,7 @@ import pytest
 import torch
 
 from nucleate.data import Store
-from nucleate.errors import ConfigError, TrainingError
+from nucleate.errors import CheckpointError, ConfigError, TrainingError
 from nucleate.models.checkpoint import load_checkpoint
 from nucleate.models.orbit_transformer import OrbitTransformer
 from nucleate.processes.choice import ProcessChoice
@@ -154,6 +154,32 @@ def test_initial_weights_are_where_training_starts_and_the_other_part_stays(
     other = replace(small_config().template, width=32)
     with pytest.raises(ConfigError, match="other sizes"):
         train(store_path, small_config(template=other), out=tmp_path / "third", init=first.weights)
+
+
+def test_a_larger_geometry_network_grows_out_of_the_initial_weights(
+    store_path: Path, small_config: Configs, tmp_path: Path
+) -> None:
+    first = train(store_path, small_config(part="geometry", max_steps=2), out=tmp_path / "first")
+    sizes = small_config().geometry
+    larger = replace(sizes, layers=sizes.layers + 1, tensors=2 * sizes.heads)
+    second = train(
+        store_path,
+        small_config(part="geometry", max_steps=2, geometry=larger),
+        out=tmp_path / "second",
+        init=first.weights,
+    )
+    network = load_checkpoint(second.weights).geometry
+    assert network is not None
+    assert network.config == larger
+    before = first.validation["geometry"]["loss"]
+    assert second.validation["geometry"]["loss"] == pytest.approx(before, rel=0.1)  # it did not start afresh
+    with pytest.raises(CheckpointError, match="change scalars"):
+        train(
+            store_path,
+            small_config(part="geometry", geometry=replace(sizes, scalars=2 * sizes.scalars)),
+            out=tmp_path / "third",
+            init=first.weights,
+        )
 
 
 @pytest.mark.parametrize("what", ["loss", "gradient"])

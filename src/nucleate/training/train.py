@@ -9,7 +9,7 @@ import platform
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,6 +24,7 @@ from torch import nn
 from nucleate.data.store import Store
 from nucleate.errors import ConfigError
 from nucleate.models.checkpoint import Checkpoint, History, load_checkpoint, save_checkpoint
+from nucleate.models.growth import check_growth, grown
 from nucleate.models.orbit_transformer import OrbitTransformer, OrbitTransformerConfig
 from nucleate.models.template_transformer import TemplateTransformer, TemplateTransformerConfig
 from nucleate.training.config import TrainingConfig
@@ -160,7 +161,11 @@ class _PartRun:
         network: nn.Module | None = getattr(start, part)
         beside, tables, make = nn.ModuleDict(), nn.ModuleDict(), make_template_task
         if part == "geometry":
-            network = network or OrbitTransformer(config.geometry)
+            network = (
+                OrbitTransformer(config.geometry)
+                if start.geometry is None
+                else grown(start.geometry, config.geometry, seed=config.seed)
+            )
             choice = process_choice(config, start, first.crystals)
             tables["loss"], tables["lattice_error"] = choice.loss_table, choice.lattice_error
             if properties:
@@ -314,19 +319,22 @@ class _ValidationLoader:
 
 
 def _sized_as(config: TrainingConfig, start: Checkpoint) -> TrainingConfig:
-    """The configuration with the network sizes of the weights it starts from."""
-    defaults = {"geometry": OrbitTransformerConfig(), "template": TemplateTransformerConfig()}
-    for part, default in defaults.items():
-        network = getattr(start, part)
-        if network is None:
-            continue
-        asked = getattr(config, part)
-        if asked not in (default, network.config):
+    """The configuration with the network sizes of the weights it starts from, grown where larger ones are asked."""
+    if start.template is not None:
+        if config.template not in (TemplateTransformerConfig(), start.template.config):
             raise ConfigError(
-                f"The {part} network of the initial weights has other sizes ({network.config}) than asked "
-                f"({asked}): leave the sizes out of the configuration, or train without --init"
+                f"The template network of the initial weights has other sizes ({start.template.config}) than asked "
+                f"({config.template}): leave the sizes out of the configuration, or train without --init"
             )
-        config = replace(config, **{part: network.config})
+        config = replace(config, template=start.template.config)
+    if start.geometry is not None:
+        sizes = start.geometry.config
+        if "geometry" in config.parts():
+            default = asdict(OrbitTransformerConfig())
+            asked = {name: size for name, size in asdict(config.geometry).items() if size != default[name]}
+            check_growth(sizes, wanted := replace(sizes, **asked))
+            sizes = wanted
+        config = replace(config, geometry=sizes)
     return config
 
 
