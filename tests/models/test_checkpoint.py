@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,16 @@ def test_a_checkpoint_of_format_1_is_that_of_the_flow() -> None:
     assert checkpoint.process == {"kind": "flow", "schedule": "linear", "solver": "ddim"}
     assert checkpoint.sources == ("mp_20",)
     assert read_metadata(path)["format_version"] == FORMAT_VERSION
+
+
+def test_weights_of_before_element_reuse_have_none(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    assert checkpoint.template is not None
+    old = TemplateTransformer(replace(checkpoint.template.config, element_reuse=False))
+    path = save_checkpoint(tmp_path / "w.safetensors", checkpoint.replace(template=old))
+    _rewrite(path, lambda metadata, tensors: metadata["networks"]["template"].pop("element_reuse"))
+    back = load_checkpoint(path)
+    assert back.template is not None
+    assert back.template.config == old.config
 
 
 def test_process_and_property_head_come_back(checkpoint: Checkpoint, tmp_path: Path) -> None:

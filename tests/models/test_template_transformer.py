@@ -18,7 +18,10 @@ from nucleate.models.template_transformer import (
 @pytest.fixture(scope="module")
 def network() -> TemplateTransformer:
     torch.manual_seed(0)
-    return TemplateTransformer(TemplateTransformerConfig(width=32, layers=3, heads=4)).double().eval()
+    model = TemplateTransformer(TemplateTransformerConfig(width=32, layers=3, heads=4)).double().eval()
+    for part in (model.step_kinds, model.own_score):  # they start at zero
+        torch.nn.init.normal_(part.weight, std=0.5)
+    return model
 
 
 def _batch(sizes: list[int], seed: int = 0) -> TemplateBatch:
@@ -142,3 +145,50 @@ def test_mixed_precision_counts_atoms_beyond_bfloat16(network: TemplateTransform
     )
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert single(batch).placed[0, -1, 0].item() == 257
+
+
+def _last_element_logits(network: TemplateTransformer, batch: TemplateBatch, seen: int) -> torch.Tensor:
+    """Element logits of every crystal on the first position of group 1 after so many orbits."""
+    n = len(batch)
+    return network.element_logits(
+        network(batch, torch.full((n, 1), seen)),
+        batch,
+        crystals=torch.arange(n),
+        steps=torch.zeros(n, dtype=torch.int64),
+        positions=torch.zeros(n, dtype=torch.int64),
+    )
+
+
+def test_element_logits_see_the_set_of_placed_elements_and_no_later_ones(
+    network: TemplateTransformer,
+) -> None:
+    batch = _batch([5, 5, 5])
+    logits = _last_element_logits(network, batch, 3)
+    order = torch.tensor([2, 0, 1, 4, 3])
+    shuffled = replace(batch, positions=batch.positions[:, order], elements=batch.elements[:, order])
+    assert torch.allclose(logits, _last_element_logits(network, shuffled, 3), rtol=0, atol=1e-12)
+    later = batch.elements.clone()
+    later[:, 3:] = 79
+    assert torch.allclose(
+        logits, _last_element_logits(network, replace(batch, elements=later), 3), rtol=0, atol=1e-12
+    )
+    earlier = batch.elements.clone()
+    earlier[:, 0] = 79
+    changed = _last_element_logits(network, replace(batch, elements=earlier), 3)
+    assert not torch.allclose(logits, changed, atol=1e-3)
+
+
+def test_only_placed_elements_have_a_score_of_their_own(network: TemplateTransformer) -> None:
+    batch = _batch([4, 4, 4], seed=3)
+    without = TemplateTransformer(replace(network.config, element_reuse=False)).double().eval()
+    state = network.state_dict()
+    without.load_state_dict({name: state[name] for name in without.state_dict()})
+    silent = TemplateTransformer(network.config).double().eval()
+    silent.load_state_dict(state)
+    torch.nn.init.zeros_(silent.step_kinds.weight)
+    difference = _last_element_logits(silent, batch, 2) - _last_element_logits(without, batch, 2)
+    for row, elements in zip(difference, batch.elements):
+        placed = torch.zeros(len(row), dtype=torch.bool)
+        placed[elements[:2] - 1] = True
+        assert (row[placed].abs() > 1e-6).all()
+        assert (row[~placed] == 0).all()

@@ -36,6 +36,8 @@ _KIND: dict[str, tuple[type, type]] = {
     "template": (TemplateTransformer, TemplateTransformerConfig),
     "properties": (PropertyHead, PropertyHeadConfig),
 }
+_PARTS_SINCE: dict[str, dict[str, Any]] = {"template": {"element_reuse": False}}
+"""Switches of parts that weights written before those parts do not name, and do not have."""
 _METADATA_KEYS = {
     "format",
     "format_version",
@@ -262,6 +264,7 @@ def _network(where: str, part: str, config: Mapping[str, Any], tensors: dict[str
     network_type, config_type = _KIND[part]
     _refuse_unknown(where, f"{part} network", config, config_type)
     sizes = {key: tuple(value) if isinstance(value, list) else value for key, value in config.items()}
+    sizes = _PARTS_SINCE.get(part, {}) | sizes
     network: nn.Module = network_type(config_type(**sizes))
     for name, table in _tables(network).items():
         stored = tensors.pop(f"tables.{part}.{name}", None)

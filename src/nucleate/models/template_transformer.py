@@ -18,6 +18,8 @@ MAX_UNITS = 32
 
 _NUM_AMOUNT_FEATURES = 6
 _NUM_FIT_FEATURES = 5
+_MOST_ELEMENTS = 8
+"""More different elements than this are not told apart by their number."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,8 @@ class TemplateTransformerConfig:
         heads: attention heads.
         num_sources: data sources told apart by a token; 0 is the unknown source.
         dropout: probability of dropping an activation while training.
+        element_reuse: a score of its own for every element that is already placed, and a query that knows how many
+            there are: how many elements a crystal has need not be learned through 103 separate logits.
     """
 
     width: int = 128
@@ -37,6 +41,7 @@ class TemplateTransformerConfig:
     heads: int = 8
     num_sources: int = 8
     dropout: float = 0.1
+    element_reuse: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,11 +89,15 @@ class TemplateStates:
         state: hidden state of each step.
         targets: hidden state of each composition token, the same at every step.
         placed: atoms per primitive cell placed of each target element at each step.
+        own_elements: different elements of the crystal's orbits, 0 for padding; None without ``element_reuse``.
+        own_placed: atoms placed of each of them at each step.
     """
 
     state: Float[Tensor, "n steps width"]
     targets: Float[Tensor, "n targets width"]
     placed: Float[Tensor, "n steps targets"]
+    own_elements: Int[Tensor, "n own"] | None = None
+    own_placed: Float[Tensor, "n steps own"] | None = None
 
 
 class TemplateTransformer(nn.Module):
@@ -151,6 +160,16 @@ class TemplateTransformer(nn.Module):
         self.target_key = nn.Linear(width, width)
         self.target_fit = nn.Linear(_NUM_FIT_FEATURES, width)
         self.target_score = nn.Linear(width, 1)
+        if config.element_reuse:
+            self.step_kinds = nn.Embedding(_MOST_ELEMENTS + 1, width)
+            self.own_state = nn.Linear(width, width)
+            self.own_position = nn.Linear(width, width, bias=False)
+            self.own_element = nn.Linear(width, width, bias=False)
+            self.own_amount = nn.Linear(_NUM_AMOUNT_FEATURES, width, bias=False)
+            self.own_score = nn.Linear(width, 1)
+            for part in (self.step_kinds, self.own_score):
+                nn.init.zeros_(part.weight)
+            nn.init.zeros_(self.own_score.bias)
         for embedding in (self.group_embedding, self.source_embedding, self.element_embedding, self.kind):
             nn.init.normal_(embedding.weight, std=0.5)
         nn.init.normal_(self.position_embedding.weight, std=0.2)
@@ -270,11 +289,18 @@ class TemplateTransformer(nn.Module):
             + self.step_orbits(in_step.to(orbits.dtype) @ nn.functional.gelu(orbits))
             + self.kind.weight[3]
         )
+        own = own_placed = None
+        if self.config.element_reuse:
+            own = _different_elements(batch.elements)
+            of_own = sizes[:, :, None] * (batch.elements[:, :, None] == own[:, None, :])
+            own_placed = (counting @ of_own.double()).to(sizes.dtype) * (own > 0)[:, None, :]
+            kinds = (own_placed > 0).sum(dim=2).clamp(max=_MOST_ELEMENTS)
+            queries = queries + self.step_kinds(kinds)
         tokens = torch.cat([context, orbits, queries], dim=1)
         visible = _visibility(real, in_step)
         encoded = self._encode(tokens, visible)
         first = context.shape[1]
-        return TemplateStates(encoded[:, first + num_orbits :], encoded[:, 1:first], placed)
+        return TemplateStates(encoded[:, first + num_orbits :], encoded[:, 1:first], placed, own, own_placed)
 
     def position_logits(
         self, states: TemplateStates, space_group_number: Int[Tensor, "n"]
@@ -326,7 +352,30 @@ class TemplateTransformer(nn.Module):
         ]
         hidden = nn.functional.gelu(pair + self.target_fit(torch.stack(fit, dim=2).to(logits.dtype)))
         scores = self.target_score(hidden)[..., 0].to(exact) * (targets > 0)
-        return logits.scatter_add(1, (targets - 1).clamp(min=0), scores)
+        logits = logits.scatter_add(1, (targets - 1).clamp(min=0), scores)
+        if states.own_elements is None or states.own_placed is None:
+            return logits
+        own, there = states.own_elements[crystals], states.own_placed[crystals, steps]
+        whole = there.sum(dim=1, keepdim=True).expand_as(there)
+        pair = self.own_state(states.state[crystals, steps]) + self.own_position(
+            self._position_tokens(positions)
+        )
+        hidden = nn.functional.gelu(
+            pair[:, None]
+            + self.own_element(self._element_tokens(own))
+            + self.own_amount(_amounts(there, whole, there > 0))
+        )
+        scores = self.own_score(hidden)[..., 0].to(exact) * (there > 0)
+        return logits.scatter_add(1, (own - 1).clamp(min=0), scores)
+
+
+def _different_elements(elements: Int[Tensor, "n orbits"]) -> Int[Tensor, "n own"]:
+    """The different elements of each row, padded with zeros at the end."""
+    falling = elements.sort(dim=1, descending=True).values
+    again = torch.zeros_like(falling, dtype=torch.bool)
+    again[:, 1:] = falling[:, 1:] == falling[:, :-1]
+    kinds = falling.masked_fill(again, 0).sort(dim=1, descending=True).values
+    return kinds[:, : int((kinds > 0).sum(dim=1).max()) if kinds.numel() else 0]
 
 
 def _amounts(
