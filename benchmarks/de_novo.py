@@ -184,7 +184,7 @@ def run_source(source: str, options: argparse.Namespace, pool: Any) -> dict[str,
         "candidates": options.candidates,
         "temperature": options.temperature,
         "lattice_temperature": options.lattice_temperature,
-        "guidance": parse_strengths(options.guidance),
+        "guidance": parse_strengths(options.guidance or ["distance=20"]),
     }
     digest = nucleate.load(options.weights).digest[:12]
     label = "-".join(str(part) for part in ("de_novo", source, digest, options.seed, *settings.values()))
@@ -269,7 +269,7 @@ def main() -> None:
     parser.add_argument("--candidates", type=int, default=1)
     parser.add_argument("--temperature", type=float, default=1.0)
     parser.add_argument("--lattice-temperature", type=float, default=0.5)
-    parser.add_argument("--guidance", action="append", default=[], metavar="TERM=STRENGTH")
+    parser.add_argument("--guidance", action="append", metavar="TERM=STRENGTH", help="[default: distance=20]")
     parser.add_argument("--workers", type=int, default=1, help="processes of one thread each")
     parser.add_argument("--novelty", action="store_true", help="uniqueness and novelty as well")
     parser.add_argument("--out", type=Path)

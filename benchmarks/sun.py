@@ -57,7 +57,7 @@ def own_set(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         options.seed,
         candidates=options.candidates,
         steps=options.steps,
-        guidance=parse_strengths(options.guidance),
+        guidance=parse_strengths(options.guidance or ["distance=20"]),
         out=folder,
     )
     spent = time.process_time() - began
@@ -149,7 +149,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--candidates", type=int, default=1)
     parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--guidance", action="append", default=[], metavar="TERM=STRENGTH")
+    parser.add_argument("--guidance", action="append", metavar="TERM=STRENGTH", help="[default: distance=20]")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -174,7 +174,12 @@ def main() -> None:
             path = (
                 folder
                 / "sets"
-                / "-".join([f"nucleate-{digest}-c{options.candidates}-s{options.steps}", *options.guidance])
+                / "-".join(
+                    [
+                        f"nucleate-{digest}-c{options.candidates}-s{options.steps}",
+                        *(options.guidance or ["distance=20"]),
+                    ]
+                )
             )
             extra = own_set(path, options)
         else:

@@ -115,6 +115,9 @@ def test_ranges_and_lists_are_read() -> None:
         "distance": 20,
         "mine.energy:pairs": 0.5,
     }
+    assert parse_strengths(["none"]) == {}
+    with pytest.raises(ConditionError, match="none alone"):
+        parse_strengths(["none", "distance=20"])
     for text in ("", "4-12", "..3"):
         with pytest.raises(ConditionError, match="takes a range"):
             parse_range(text, "--num-atoms")

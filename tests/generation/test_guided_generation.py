@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from nucleate.errors import ConfigError
 from nucleate.generation.condition import Condition
-from nucleate.generation.generator import Generator, load
+from nucleate.generation.generator import GUIDANCE, Generator, load
 from nucleate.models.checkpoint import load_checkpoint
 from nucleate.processes.joint_process import GivenParts
 from nucleate.processes.level_table import LevelTable
@@ -19,7 +22,7 @@ STEPS = 4
 
 def test_guidance_changes_geometry_and_nothing_else(generator: Generator) -> None:
     condition = Condition(formula="SrTiO3", num_atoms=(5, 10))
-    plain = generator.generate(condition, 4, 0, steps=STEPS)
+    plain = generator.generate(condition, 4, 0, steps=STEPS, guidance={})
     guided = generator.generate(condition, 4, 0, steps=STEPS, guidance={"distance": 20.0, "volume": 0.1})
     again = generator.generate(condition, 4, 0, steps=STEPS, guidance={"distance": 20.0, "volume": 0.1})
     for a, b, c in zip(plain, guided, again, strict=True):
@@ -31,6 +34,19 @@ def test_guidance_changes_geometry_and_nothing_else(generator: Generator) -> Non
     )
     with pytest.raises(ConfigError, match="neither repulsion nor of the form"):
         generator.generate(condition, 1, 0, steps=STEPS, guidance={"bond_valence": 1.0})
+
+
+def test_atoms_are_kept_apart_unless_that_is_switched_off(generator: Generator, tmp_path: Path) -> None:
+    condition = Condition(formula="SrTiO3", num_atoms=(5, 10))
+    usual = generator.generate(condition, 2, 0, steps=STEPS, out=tmp_path / "run")
+    asked = generator.generate(condition, 2, 0, steps=STEPS, guidance=GUIDANCE)
+    for a, b in zip(usual, asked, strict=True):
+        np.testing.assert_array_equal(a.lattice_params, b.lattice_params)
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["asked"]["guidance"] == {"distance": 20.0}
+    without = generator.generate(condition, 2, 0, steps=STEPS, guidance={})
+    assert any(
+        not np.array_equal(a.lattice_params, b.lattice_params) for a, b in zip(usual, without, strict=True)
+    )
 
 
 @pytest.mark.parametrize("solver", ["multistep", "sde"])

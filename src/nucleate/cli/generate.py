@@ -86,7 +86,7 @@ def generate(
         typer.Option(
             metavar="TERM=STRENGTH",
             help="Soft physics that pulls while sampling: distance, volume, density, repulsion, or the "
-            "module:function of an energy; may be repeated.",
+            "module:function of an energy; may be repeated; none switches it off.  [default: distance=20]",
         ),
     ] = None,
     device: Annotated[str, typer.Option(help="Where the networks run: cpu, cuda, cuda:1, mps.")] = "cpu",
@@ -111,7 +111,7 @@ def generate(
 
     - `nucleate generate --formula NaCl --lattice 5.64,5.64,5.64,90,90,90 --space-group 225`
 
-    - `nucleate generate --chemical-system Na-Cl -n 20 --candidates 4 --guidance distance=20`
+    - `nucleate generate --chemical-system Na-Cl -n 20 --candidates 4 --guidance distance=20 --guidance volume=0.1`
 
     - `nucleate generate -n 1000 --neutral --exclude Hg,Pb,Cd --out screening`
     """
@@ -150,7 +150,7 @@ def generate(
             candidates=candidates,
             temperature=temperature,
             lattice_temperature=lattice_temperature,
-            guidance=parse_strengths(guidance or ()),
+            guidance=parse_strengths(guidance) if guidance else None,
             out=out,
             on_progress=lambda p: progress.update(
                 bar, completed=p.fraction, note=f"{p.done:,} of {p.total:,} crystals"
@@ -206,8 +206,10 @@ def parse_lattice(text: str) -> tuple[float, float, float, float, float, float]:
 
 
 def parse_strengths(texts: Sequence[str]) -> dict[str, float]:
-    """Strength of each term of ``distance=20 volume=1``."""
+    """Strength of each term of ``distance=20 volume=1``; nothing for ``none``."""
     strengths: dict[str, float] = {}
+    if list(texts) == ["none"]:
+        return strengths
     for text in texts:
         name, _, number = text.rpartition("=")
         try:
@@ -215,7 +217,9 @@ def parse_strengths(texts: Sequence[str]) -> dict[str, float]:
         except ValueError:
             name = ""
         if not name:
-            raise ConditionError(f"--guidance takes TERM=STRENGTH such as distance=20, got {text!r}.")
+            raise ConditionError(
+                f"--guidance takes TERM=STRENGTH such as distance=20, or none alone, got {text!r}."
+            )
     return strengths
 
 
