@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from data_pools import cells_of
 from nucleate.crystal import UnitCell
 from nucleate.crystal.species import element_symbol
 from nucleate.data import Store
@@ -48,17 +49,6 @@ def note_of(path: Path) -> str:
     return (pq.read_schema(path).metadata or {}).get(b"note", b"").decode()
 
 
-def read_cells(table: pa.Table) -> list[UnitCell]:
-    return [
-        UnitCell(
-            np.reshape(row["lattice"], (3, 3)).astype(float),
-            np.reshape(row["frac_coords"], (-1, 3)).astype(float),
-            np.array(row["numbers"], dtype=np.int64),
-        )
-        for row in table.select(["numbers", "lattice", "frac_coords"]).to_pylist()
-    ]
-
-
 def _sample(table: pa.Table, n: int, seed: int) -> pa.Table:
     rows = np.random.default_rng(seed).permutation(len(table))[:n]
     return table.take(np.sort(rows))
@@ -68,7 +58,7 @@ def peer_set(data: Path, method: str, *, n: int, seed: int) -> CrystalSet:
     """Samples of another generator, as published."""
     table = pq.read_table(data / "peer_samples.parquet")
     table = table.filter(pc.equal(table["method"], method))
-    return CrystalSet(read_cells(_sample(table, n, seed)), f"of {len(table)} published samples")
+    return CrystalSet(cells_of(_sample(table, n, seed)), f"of {len(table)} published samples")
 
 
 def held_out_set(store: Store, *, n: int, seed: int, part: str) -> CrystalSet:

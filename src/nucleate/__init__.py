@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from nucleate.late import late_name
+
 __version__ = "0.1.0"
 
-_LATE = {"Condition": "nucleate.generation.condition", "load": "nucleate.generation.generator"}
+_LATE = {"Condition": "generation.condition", "load": "generation.generator"}
 
 
-def __getattr__(name: str) -> object:
+def __getattr__(name: str) -> Any:
     """``load`` and ``Condition``: they load torch, so they are imported when they are first used."""
-    if name in _LATE:
-        import importlib  # noqa: PLC0415  (importing nucleate loads nothing else)
-
-        return getattr(importlib.import_module(_LATE[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return late_name(__name__, _LATE, name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import Any
 
 from nucleate.crystal.crystal import Crystal
@@ -12,6 +11,9 @@ from nucleate.crystal.normalizer import Normalizer
 from nucleate.crystal.space_group import SpaceGroup, space_group
 from nucleate.crystal.unit_cell import UnitCell
 from nucleate.crystal.wyckoff import WyckoffPosition
+from nucleate.late import late_name
+
+_LATE = {"CrystalBatch": "batch", "encode": "encoding", "pseudo_symmetry": "encoding"}
 
 __all__ = [
     "Crystal",
@@ -29,10 +31,5 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Loads what needs moyopy (``encode``, ``pseudo_symmetry``) or torch (``CrystalBatch``) on first use."""
-    home = {"encode": "encoding", "pseudo_symmetry": "encoding", "CrystalBatch": "batch"}.get(name)
-    if home is not None:
-        value = getattr(import_module(f"nucleate.crystal.{home}"), name)
-        globals()[name] = value
-        return value
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    """What needs moyopy (``encode``, ``pseudo_symmetry``) or torch (``CrystalBatch``), imported on first use."""
+    return late_name(__name__, _LATE, name)

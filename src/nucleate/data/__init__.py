@@ -6,13 +6,13 @@ these names are imported when they are first used.
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
 from nucleate.data.arrays import CrystalArrays
 from nucleate.data.manifest import Manifest, PropertyColumn
 from nucleate.data.record import Provenance, Record, Rejection, Source, Task
 from nucleate.data.store import Store, StoredRecord
+from nucleate.late import late_name
 
 if TYPE_CHECKING:
     from nucleate.data.build import BuildProgress, BuildReport, build_store
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from nucleate.data.sources import open_source
 
 _LATE = {
-    "BuildProgress": "nucleate.data.build",
-    "BuildReport": "nucleate.data.build",
-    "build_store": "nucleate.data.build",
-    "ExportReport": "nucleate.data.export",
-    "export_store": "nucleate.data.export",
-    "open_source": "nucleate.data.sources",
+    "BuildProgress": "build",
+    "BuildReport": "build",
+    "build_store": "build",
+    "ExportReport": "export",
+    "export_store": "export",
+    "open_source": "sources",
 }
 
 __all__ = [
@@ -50,6 +50,4 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Names that load readers of foreign formats, imported on first use."""
-    if name in _LATE:
-        return getattr(importlib.import_module(_LATE[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return late_name(__name__, _LATE, name)

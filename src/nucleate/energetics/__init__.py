@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import Any
 
-_HOMES = {
+from nucleate.late import late_name
+
+_LATE = {
     "CHGNetPotential": "chgnet_potential",
     "ComputedEntries": "reference_energies",
     "ElementReferences": "element_references",
@@ -27,13 +28,9 @@ _HOMES = {
     "single_points": "reference_energies",
 }
 
-__all__ = sorted(_HOMES)
+__all__ = sorted(_LATE)
 
 
 def __getattr__(name: str) -> Any:
     """Loads torch, scipy and the rest only when something of it is used."""
-    if name in _HOMES:
-        value = getattr(import_module(f"nucleate.energetics.{_HOMES[name]}"), name)
-        globals()[name] = value
-        return value
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return late_name(__name__, _LATE, name)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
+
+from nucleate.late import late_name
 
 if TYPE_CHECKING:
     from nucleate.evaluation.candidate import Candidate
@@ -57,6 +58,4 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Names of this room, imported when they are first used."""
-    if name in _LATE:
-        return getattr(importlib.import_module(f"nucleate.evaluation.{_LATE[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return late_name(__name__, _LATE, name)

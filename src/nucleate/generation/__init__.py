@@ -6,18 +6,19 @@ first used.
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
+
+from nucleate.late import late_name
 
 if TYPE_CHECKING:
     from nucleate.generation.condition import Condition
     from nucleate.generation.generator import Generation, Generator, load
 
 _LATE = {
-    "Condition": "nucleate.generation.condition",
-    "Generation": "nucleate.generation.generator",
-    "Generator": "nucleate.generation.generator",
-    "load": "nucleate.generation.generator",
+    "Condition": "condition",
+    "Generation": "generator",
+    "Generator": "generator",
+    "load": "generator",
 }
 
 __all__ = ["Condition", "Generation", "Generator", "load"]
@@ -25,6 +26,4 @@ __all__ = ["Condition", "Generation", "Generator", "load"]
 
 def __getattr__(name: str) -> Any:
     """Names that load torch, imported on first use."""
-    if name in _LATE:
-        return getattr(importlib.import_module(_LATE[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return late_name(__name__, _LATE, name)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import Any
 
-_HOMES = {
+from nucleate.late import late_name
+
+_LATE = {
     "BatchStep": "step",
     "Resources": "step",
     "ScreeningReport": "funnel",
@@ -19,13 +20,9 @@ _HOMES = {
     "shared_potential": "potentials",
 }
 
-__all__ = sorted(_HOMES)
+__all__ = sorted(_LATE)
 
 
 def __getattr__(name: str) -> Any:
     """Loads what a screening needs only when something of it is used."""
-    if name in _HOMES:
-        value = getattr(import_module(f"nucleate.screening.{_HOMES[name]}"), name)
-        globals()[name] = value
-        return value
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return late_name(__name__, _LATE, name)
