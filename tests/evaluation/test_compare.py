@@ -13,16 +13,11 @@ import scipy.stats
 from fourteen_atoms import real_atoms
 
 from nucleate.evaluation.compare import Comparison, compare_reports
+from nucleate.evaluation.differences import holm, interval_of_difference
 from nucleate.evaluation.metric import Metric
 from nucleate.evaluation.report import Report
 from nucleate.evaluation.run import evaluate_two
-from nucleate.evaluation.statistics import (
-    holm,
-    interval_of_difference,
-    mean_metric,
-    proportion,
-    wilson_interval,
-)
+from nucleate.evaluation.statistics import mean_metric, proportion, wilson_interval
 
 
 def _report(metrics: list[Metric], **columns: Any) -> Report:

@@ -1,4 +1,4 @@
-"""Intervals and tests against scipy, and their coverage where the truth is known."""
+"""Intervals against scipy, and their coverage where the truth is known."""
 
 from __future__ import annotations
 
@@ -6,13 +6,11 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from nucleate.errors import NucleateError
 from nucleate.evaluation.statistics import (
     bootstrap_ci,
     bootstrap_indices,
-    difference,
     mean_metric,
-    paired_difference,
+    normal_interval,
     proportion,
     wilson_interval,
 )
@@ -73,76 +71,6 @@ def test_bootstrap_of_a_ratio_leaves_out_empty_classes() -> None:
     assert bootstrap_indices(ratio, 10) == (0.0, 0.0)
 
 
-def test_independent_permutation_is_scipys(rng: np.random.Generator) -> None:
-    a, b = rng.normal(0.0, 1.0, 60), rng.normal(0.45, 1.0, 45)
-    expected = scipy.stats.permutation_test(
-        (a, b),
-        lambda x, y, axis: x.mean(axis=axis) - y.mean(axis=axis),
-        vectorized=True,
-        n_resamples=5000,
-        rng=np.random.default_rng(2),
-    )
-    found = difference(a, b, resamples=5000)
-    assert found.p_value == pytest.approx(expected.pvalue, abs=0.015)
-    assert found.value == pytest.approx(a.mean() - b.mean())
-    assert found.ci95 is not None
-    welch = scipy.stats.ttest_ind(a, b, equal_var=False).confidence_interval()
-    assert found.ci95 == pytest.approx((welch.low, welch.high), abs=0.05)
-
-
-def test_flags_are_relabelled_exactly() -> None:
-    a, b = np.arange(23) < 15, np.arange(31) < 11
-    expected = scipy.stats.permutation_test(
-        (a.astype(float), b.astype(float)),
-        lambda x, y, axis: np.abs(x.mean(axis=axis) - y.mean(axis=axis)),
-        vectorized=True,
-        alternative="greater",  # of the absolute difference: scipy's two-sided value doubles the smaller tail
-        n_resamples=40000,
-        rng=np.random.default_rng(2),
-    )
-    assert difference(a, b).p_value == pytest.approx(expected.pvalue, abs=0.004)
-    assert difference(a, a).p_value == pytest.approx(1)
-
-
-def test_paired_permutation_is_scipys_and_sees_what_the_unpaired_one_misses(rng: np.random.Generator) -> None:
-    common = rng.normal(0, 5, 40)
-    a, b = common + rng.normal(0.3, 0.3, 40), common + rng.normal(0, 0.3, 40)
-    expected = scipy.stats.permutation_test(
-        (a, b),
-        lambda x, y, axis: (x - y).mean(axis=axis),
-        vectorized=True,
-        permutation_type="samples",
-        n_resamples=5000,
-        rng=np.random.default_rng(2),
-    )
-    paired = paired_difference(a, b, resamples=5000)
-    assert paired.p_value == pytest.approx(expected.pvalue, abs=0.005)
-    unpaired = difference(a, b)
-    assert paired.p_value is not None
-    assert unpaired.p_value is not None
-    assert paired.p_value < 0.01 < 0.3 < unpaired.p_value
-    with pytest.raises(NucleateError, match="equal length, got 40 and 39"):
-        paired_difference(a, b[1:])
-
-
-def test_equal_sets_do_not_differ(rng: np.random.Generator) -> None:
-    a = rng.random(200) < 0.5
-    same = difference(a, a)
-    assert same.value == 0
-    assert same.p_value == pytest.approx(1)
-    assert same.ci95 is not None
-    assert same.ci95[0] < 0 < same.ci95[1]
-
-
-def test_a_statistic_other_than_the_mean_is_compared(rng: np.random.Generator) -> None:
-    narrow, wide = rng.normal(0, 1, 300), rng.normal(0, 2, 300)
-    spread = difference(wide, narrow, statistic=lambda v: float(v.std()))
-    means = difference(wide, narrow)
-    assert spread.p_value is not None
-    assert means.p_value is not None
-    assert spread.p_value < 0.01 < means.p_value
-
-
 def test_metrics_leave_out_what_was_not_measured_and_warn_of_few() -> None:
     share = proportion("validity", [True, False, None, True], protocol="p")
     assert (share.value, share.n) == (pytest.approx(2 / 3), 3)
@@ -154,18 +82,31 @@ def test_metrics_leave_out_what_was_not_measured_and_warn_of_few() -> None:
     assert proportion("validity", [True, False] * 100, protocol="p").note == ""
 
 
-def test_a_difference_of_shares_has_newcombes_interval() -> None:
-    # Newcombe, Stat. Med. 17 (1998) 873, table II, contrast (a), method 10: 56/70 against 48/80
-    found = difference(np.arange(70) < 56, np.arange(80) < 48)
-    assert found.ci95 == pytest.approx((0.0524, 0.3339), abs=1e-4)
-    # Where all are valid in both sets the bootstrap would have no width.
-    whole = difference(np.ones(40), np.ones(40))
-    assert whole.value == 0
-    assert whole.ci95 is not None
-    assert whole.ci95[0] < -0.05 < 0.05 < whole.ci95[1]
+@pytest.mark.parametrize(("hits", "n"), [(0, 5), (5, 5), (0, 300), (300, 300)])
+def test_a_share_of_nobody_or_everybody_is_not_certain(hits: int, n: int) -> None:
+    metric = proportion("valid", np.arange(n) < hits, protocol="p")
+    scipys = scipy.stats.binomtest(hits, n).proportion_ci(method="wilson")
+    assert metric.ci95 == pytest.approx((scipys.low, scipys.high), abs=1e-12)
+    # The rule of three and the exact interval say the same within a factor of 1.5; the bootstrap says 0.
+    exact = scipy.stats.binomtest(hits, n).proportion_ci(method="exact")
+    assert metric.ci95 is not None
+    width = metric.ci95[1] - metric.ci95[0]
+    assert width == pytest.approx(exact.high - exact.low, rel=0.5)
+    assert bootstrap_ci(np.arange(n) < hits) is None
 
 
 def test_a_mean_share_that_all_crystals_have_is_not_certain() -> None:
     found = mean_metric("rare", np.zeros(6), protocol="p", unit="share")
     assert found.ci95 == wilson_interval(0, 6)
-    assert mean_metric("x", np.zeros(6), protocol="p", unit="Å").ci95 == (0.0, 0.0)
+
+
+def test_values_that_are_all_equal_give_no_interval() -> None:
+    found = mean_metric("x", np.full(600, 0.1), protocol="p", unit="Å")
+    assert found.ci95 is None
+    assert found.note == "all 600 values are equal: no interval"
+    assert bootstrap_ci(0.1 + np.array([0, 1e-16, 0])) is None  # nor does rounding
+    assert normal_interval(3.0, 0.0) is None
+    # A control: one other value, and there is an interval.
+    some = mean_metric("x", [*np.full(599, 0.1), 0.2], protocol="p", unit="Å")
+    assert some.ci95 is not None
+    assert some.note == ""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,12 +10,11 @@ from rich.console import Console
 from rich.markup import escape
 
 from nucleate.cli.errors import EXIT_FAILED, error_console
-from nucleate.cli.progress_bars import count_bar
+from nucleate.cli.progress_bars import stage_bars
 from nucleate.cli.property_option import EXAMPLE, parse_property
 
 if TYPE_CHECKING:
     from nucleate.evaluation.report import Report
-    from nucleate.evaluation.scoring import Progress
 
 FAMILY_NAMES = "validity, symmetry, distribution, novelty, stability, csp, condition"
 
@@ -129,7 +126,7 @@ def evaluate(
         "properties": [parse_property(text) for text in predicted or []],
     }
     output = Console(highlight=False)
-    with _bars() as tell:
+    with stage_bars("evaluating") as tell:
         if compare:
             comparison = evaluate_two(
                 crystals[0], crystals[1], reference, out=out, on_progress=tell, **options
@@ -174,23 +171,6 @@ def _not_measured(reports: list[Report], names: list[str] | None) -> list[str]:
                 missing.setdefault(name, f"{name} ({why.rstrip('.')})" if why else name)
     nothing = any(all(m.value is None for m in report.metrics.values()) for report in reports)
     return list(missing.values()) if names is not None or nothing else []
-
-
-@contextmanager
-def _bars() -> Iterator[Callable[[Progress], None]]:
-    """A bar for the stage that is at work."""
-    with count_bar("evaluating") as progress:
-        stages: dict[str, Any] = {}
-
-        def tell(state: Progress) -> None:
-            if state.stage not in stages:
-                for earlier in stages.values():
-                    progress.update(earlier, visible=False)
-                stages[state.stage] = progress.add_task(state.stage, total=state.total, note="")
-            note = state.stage if not state.note else f"{state.stage}: {state.note}"
-            progress.update(stages[state.stage], completed=state.done, total=state.total, note=note)
-
-        yield tell
 
 
 def _print_remarks(output: Console, reports: list[Report]) -> None:

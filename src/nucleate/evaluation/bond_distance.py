@@ -10,7 +10,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from nucleate.evaluation.bond_statistics import MIN_VOTES
-from nucleate.evaluation.statistics import Z95
+from nucleate.evaluation.statistics import normal_interval
 from nucleate.shapes import Float, Int
 
 RESAMPLES = 200
@@ -97,6 +97,6 @@ def histogram_distance(
     value, count = distance(np.ones(len(members))), len(members)
     rng = np.random.default_rng(seed)
     drawn = [distance(np.bincount(rng.integers(0, count, count), minlength=count)) for _ in range(resamples)]
-    half = Z95 * float(np.std(drawn, ddof=1)) if count > 1 and resamples > 1 else math.nan
-    ends = None if math.isnan(half) else (max(0.0, value - half), value + half)
+    deviation = float(np.std(drawn, ddof=1)) if count > 1 and resamples > 1 else math.nan
+    ends = normal_interval(value, deviation, low=0.0)
     return HistogramDistance(value, ends, count, inside / (inside + outside))

@@ -11,16 +11,16 @@ from typing import Any
 import numpy as np
 
 from nucleate.data.folder import LocalFolder
-from nucleate.evaluation.metric import Metric, finite, interval
-from nucleate.evaluation.report import Report, write_json
-from nucleate.evaluation.statistics import (
+from nucleate.evaluation.differences import (
     Difference,
     difference,
     holm,
     interval_of_difference,
-    numbers,
     paired_difference,
 )
+from nucleate.evaluation.metric import Metric, finite, interval
+from nucleate.evaluation.report import Report, write_json
+from nucleate.evaluation.statistics import numbers
 
 COMPARISON_FILE = "comparison.json"
 SIGNIFICANT = 0.05

@@ -54,6 +54,7 @@ def stability_metrics(table: pa.Table, context: Context, protocol: str) -> list[
             "hull_coverage",
             table.column("hull_coverage").to_pylist(),
             protocol="share of a crystal's subsystems of two or more elements with entries in the hull",
+            unit="share",
             better="higher",
             seed=context.seed,
             resamples=context.settings.resamples,

@@ -18,7 +18,7 @@ from nucleate.data.schema import TOLERANCE_PREFIX
 from nucleate.evaluation.column import Column
 from nucleate.evaluation.metric import Metric
 from nucleate.evaluation.space_group_distance import MEASURES, group_shares, resampled_spread
-from nucleate.evaluation.statistics import Z95, proportion, small_sample_note, wilson_interval
+from nucleate.evaluation.statistics import normal_interval, proportion, small_sample_note, wilson_interval
 from nucleate.evaluation.symmetry_checks import asked_against_found, find_symmetry, number_from
 
 if TYPE_CHECKING:
@@ -275,13 +275,12 @@ def _groups(table: pa.Table, context: Context) -> list[Metric]:
             rng=context.rng("space groups", measure.name),
             resamples=context.settings.resamples,
         )
-        half = Z95 * spread
         metrics.append(
             Metric(
                 measure.name,
                 value if math.isfinite(value) else None,
                 len(numbers),
-                (max(0.0, value - half), value + half) if math.isfinite(value + half) else None,
+                normal_interval(value, spread, low=0.0) if math.isfinite(value) else None,
                 f"{measure.words}; moyopy at symprec {symprec:g} Å against {len(of_reference):,} crystals of the "
                 "reference's training part; a failed search counts as P1; small sets are further away: compare "
                 "equal sizes",

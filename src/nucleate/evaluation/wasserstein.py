@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from nucleate.errors import InvalidStructureError
+from nucleate.evaluation.statistics import has_spread
 from nucleate.shapes import Float
 
 # Numbers in one block of resampled weights: 32 MB.
@@ -32,7 +33,7 @@ def wasserstein_interval(
     resamples: int = 1000,
     confidence: float = 0.95,
 ) -> tuple[float, float] | None:
-    """Bootstrap interval of the distance, the set resampled and the reference held fixed; None for n < 2.
+    """Bootstrap interval of the distance, the set resampled and the reference held fixed; None where it is all equal.
 
     A resample lies further from the reference than the sample by the noise it adds, so the percentiles of the
     bootstrap distances W* are taken around their mean and moved to the distance that was found,
@@ -50,7 +51,7 @@ def wasserstein_interval(
     """
     n = len(values)
     points, _, cumulative = _merged(values, reference)
-    if n < 2:
+    if not has_spread(values):
         return None
     distinct, place = np.unique(values, return_inverse=True)
     share = np.bincount(place) / n
