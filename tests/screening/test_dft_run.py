@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -143,6 +145,61 @@ def test_a_time_limit_ends_the_children_too(tmp_path: Path) -> None:
         time.sleep(0.1)
     else:
         pytest.fail("the child of a program that was stopped still runs")
+
+
+_ASKING = """
+import sys
+from pathlib import Path
+from nucleate.screening.dft_run import run_program
+program = '''
+import os, subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+open("pids.new", "w").write(f"{os.getpid()} {child.pid}")
+os.rename("pids.new", "pids")
+time.sleep(60)
+'''
+run_program([sys.executable, "-c", program], Path(sys.argv[1]), output="o", timeout=60.0)
+"""
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return "(zombie)" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="reads /proc")
+def test_a_killed_worker_leaves_no_program_behind(tmp_path: Path) -> None:
+    asking = subprocess.Popen([sys.executable, "-c", _ASKING, str(tmp_path)])
+    for _ in range(600):
+        if (tmp_path / "pids").exists():
+            break
+        time.sleep(0.1)
+    pids = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
+    assert len(pids) == 2
+    time.sleep(0.3)
+    assert all(map(_runs, pids))  # negative control: they end because of the kill, not by themselves
+    asking.kill()
+    assert asking.wait() == -signal.SIGKILL
+    for _ in range(100):
+        if not any(map(_runs, pids)):
+            break
+        time.sleep(0.1)
+    else:
+        pytest.fail("a program runs on after the process that asked for it was killed")
+
+
+def test_how_a_program_ended_comes_through_its_guard(tmp_path: Path) -> None:
+    for code, words in (
+        ("import sys; sys.exit('no memory')", "code 1: no memory"),
+        ("import os; os.abort()", "code -6"),
+    ):
+        with pytest.raises(DFTError, match=words):
+            run_program([sys.executable, "-c", code], tmp_path, output="o", timeout=30.0)
+    (tmp_path / "text").touch(mode=0o644)
+    with pytest.raises(DFTError, match=r"text did not start \(.*denied"):
+        run_program([str(tmp_path / "text")], tmp_path, output="o", timeout=30.0)
 
 
 def test_names_and_programs_that_cannot_be_are_refused(tmp_path: Path) -> None:

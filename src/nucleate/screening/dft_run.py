@@ -8,11 +8,13 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from nucleate.errors import DFTError
+from nucleate.screening import program_guard
 from nucleate.screening.potentials import sign_of_life
 
 _TAIL = 2000
@@ -57,9 +59,10 @@ def run_program(
     """Nothing; the program has ended well and its output is in the folder.
 
     No shell is involved, standard input is empty, the working directory is the folder, and the program gets PATH, HOME,
-    LANG and the like of the environment only. At the time limit, or when this process is interrupted, the whole process
-    group is ended; where this process is killed instead, the program's processor time is limited to
-    ``timeout * threads``. While it runs, the watcher of the funnel is told every few seconds that this is no hang.
+    LANG and the like of the environment only. It runs under a guard (``program_guard``) that ends its whole process
+    group when this process ends in whatever way, killed included; at the time limit, or when this process is
+    interrupted, the group is ended from here. While it runs, the watcher of the funnel is told every few seconds that
+    this is no hang.
 
     Args:
         arguments: program and arguments, each as it is.
@@ -74,32 +77,37 @@ def run_program(
     environment = {key: os.environ[key] for key in _PASSED if key in os.environ}
     environment["OMP_NUM_THREADS"] = str(threads)
     out, err = folder / output, folder / f"{output}.err"
-    with out.open("wb") as standard, err.open("wb") as errors:
-        try:
+    limit = math.ceil(timeout * threads) + 1
+    ours, guards = os.pipe()[::-1]
+    command = [sys.executable, "-I", program_guard.__file__, str(guards), str(limit), *arguments]
+    try:
+        with out.open("wb") as standard, err.open("wb") as errors:
             process = subprocess.Popen(
-                list(arguments),
+                command,
                 cwd=folder,
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=standard,
                 stderr=errors,
+                pass_fds=(guards,),
                 start_new_session=True,
             )
-        except OSError as error:
-            raise DFTError(f"{arguments[0]} did not start ({error})") from error
-        try:
-            _limit_processor_time(process.pid, timeout * threads)
-            code = _wait(process, timeout)
-        finally:
-            if process.poll() is None:
-                with contextlib.suppress(ProcessLookupError):
+            try:
+                code = _wait(process, timeout)
+            finally:
+                with contextlib.suppress(ProcessLookupError, PermissionError):  # also what it left behind
                     os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
+    finally:
+        os.close(guards)
+        os.close(ours)
     if code is None:
         raise DFTError(
             f"{Path(arguments[0]).name} did not end within {timeout:g} s; allow more time, fewer k points "
             f"or a lower cut-off: {_tail(out)}"
         )
+    if code == program_guard.NOT_STARTED and _tail(err).startswith("did not start"):
+        raise DFTError(f"{arguments[0]} {_tail(err)}")
     if code != 0:
         raise DFTError(f"{Path(arguments[0]).name} ended with code {code}: {_tail(err) or _tail(out)}")
 
@@ -114,15 +122,6 @@ def _wait(process: subprocess.Popen[bytes], timeout: float) -> int | None:
         if left <= 0:
             return None
         sign_of_life()
-
-
-def _limit_processor_time(process_id: int, seconds: float) -> None:
-    """Nothing; the program ends on its own even where this process is killed and cannot end it (Linux)."""
-    with contextlib.suppress(ImportError, AttributeError, OSError):
-        import resource  # noqa: PLC0415  not on every system
-
-        limit = math.ceil(seconds) + 1
-        resource.prlimit(process_id, resource.RLIMIT_CPU, (limit, limit))
 
 
 _HEARTBEAT = 5.0
