@@ -79,6 +79,20 @@ def test_settings_and_seed_reach_the_evaluation(sets: Path, tmp_path: Path) -> N
     assert content["far_enough"]["value"] < 1
 
 
+def test_test_structures_that_nobody_predicted_count(sets: Path, tmp_path: Path) -> None:
+    asked = [path.stem for path in sorted((sets / "cifs").iterdir())[:8]]  # 6 of them are in "good"
+    (tmp_path / "asked.txt").write_text("\n".join(asked))
+    words = (sets / "good", "-r", sets / "store", "--metrics", "csp", "--targets")
+    code, text = _run(*words, tmp_path / "asked.txt", "-o", tmp_path / "report")
+    assert code == 0, text
+    content = json.loads((tmp_path / "report" / "summary.json").read_text())
+    assert (content["match_rate"]["value"], content["match_rate"]["n"]) == (0.75, 8)
+    assert "Of 2 test structures that were asked for no crystal came" in " ".join(text.split())
+    code, text = _run(*words, "held-out", "-o", tmp_path / "other")
+    assert code == 1
+    assert "predictions of test structures that were not asked for" in " ".join(text.split())
+
+
 def test_properties_and_the_time_of_the_generator(
     sets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -50,6 +50,14 @@ def evaluate(
         int | None,
         typer.Option(min=1, metavar="K", help="Samples per test structure in crystal structure prediction."),
     ] = None,
+    targets: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Ids of the test structures that predictions were asked for, one per line; `held-out` for all "
+            "held-out records of the reference. Those of which no crystal came then count as failures.",
+        ),
+    ] = None,
     setting: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=VALUE", help="Another threshold or tolerance, such as `stol=0.5`."),
@@ -118,6 +126,7 @@ def evaluate(
         "metrics": names,
         "settings": Settings().changed(setting or []),
         "samples": samples,
+        "targets": targets,
         "seed": seed,
         "workers": workers,
         "scheduler": scheduler,

@@ -110,7 +110,10 @@ def unasked_note(found: Sequence[TargetScore], context: Context) -> str:
     named = int(np.isin(held_out, [t.row for t in found]).sum())
     if named in (0, len(held_out)):
         return ""  # predictions of other records, or of all
-    return f"{named:,} of {len(held_out):,} held-out records are named, the others are not counted"
+    return (
+        f"{named:,} of {len(held_out):,} held-out records are named, the others are not counted: say with --targets "
+        "what was asked for"
+    )
 
 
 def _one_and_many(

@@ -42,13 +42,7 @@ class Target:
 
 
 class Targets:
-    """The records of a reference by what predictions say of themselves.
-
-    A prediction names its test structure, in this order, by
-
-    1. the column ``target_id`` that came with it;
-    2. its id, if that is the id of a record;
-    3. its id up to the last ``_``: ``mp-1234_0``, ``mp-1234_1`` are samples of ``mp-1234``.
+    """The records of a reference by what predictions say of themselves (``names_of_target``).
 
     Args:
         reference: where the test structures are.
@@ -63,10 +57,8 @@ class Targets:
 
     def of(self, record_id: str, given: Mapping[str, Any]) -> Target | None:
         """The test structure a prediction names, None where no record has such an id."""
-        asked = given.get(TARGET_COLUMN)
-        if asked is not None:
-            return self._by_id(str(asked))
-        return self._by_id(record_id) or self._by_id(record_id.rpartition("_")[0])
+        found = (self._by_id(name) for name in names_of_target(record_id, given))
+        return next((target for target in found if target is not None), None)
 
     def _find(self, record_id: str) -> Target | None:
         if not record_id:
@@ -79,6 +71,17 @@ class Targets:
         cell = store_cell(self._store, record.row)
         valid = is_valid(cell, **self._limits)
         return Target(record.id, record.row, record.crystal, cell, reduce_cell(cell), valid)
+
+
+def names_of_target(record_id: str, given: Mapping[str, Any]) -> tuple[str, ...]:
+    """What the test structure of a prediction may be called; the first that is the id of a record is meant.
+
+    1. the column ``target_id`` that came with it, and then nothing else;
+    2. its id;
+    3. its id up to the last ``_``: ``mp-1234_0``, ``mp-1234_1`` are samples of ``mp-1234``.
+    """
+    asked = given.get(TARGET_COLUMN)
+    return (record_id, record_id.rpartition("_")[0]) if asked is None else (str(asked),)
 
 
 def is_valid(cell: UnitCell, *, min_distance: float, min_volume: float) -> bool:

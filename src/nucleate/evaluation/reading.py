@@ -57,12 +57,14 @@ class ReadingReport:
         num_unreadable: candidates that could not be read.
         num_refused: candidates that were read but are no crystals.
         ignored: files that hold no crystals.
+        num_missing: candidates that are no input at all: test structures asked for of which no crystal came.
     """
 
     candidates: CandidateStore
     num_unreadable: int
     num_refused: int
     ignored: tuple[Ignored, ...]
+    num_missing: int = 0
 
 
 def open_crystals(crystals: Crystals, *, max_atoms: int = 1000) -> Source:

@@ -14,7 +14,8 @@ from typing import Any
 
 from nucleate.data.sources.download import cache_folder
 from nucleate.data.sources.file_collection import FileCollection
-from nucleate.errors import NucleateError
+from nucleate.errors import ConfigError, NucleateError
+from nucleate.evaluation.asked_targets import AskedTargets, target_ids, with_missing
 from nucleate.evaluation.candidate import SYMPREC
 from nucleate.evaluation.candidate_store import CandidateStore
 from nucleate.evaluation.compare import Comparison, compare_reports
@@ -41,6 +42,7 @@ def evaluate(
     metrics: Sequence[str] | None = None,
     settings: Settings | None = None,
     samples: int | None = None,
+    targets: AskedTargets | None = None,
     seed: int = 0,
     workers: int = 1,
     scheduler: str | None = None,
@@ -64,6 +66,8 @@ def evaluate(
         metrics: families of metrics, all of them unless given.
         settings: thresholds and tolerances.
         samples: samples per test structure in crystal structure prediction; short for that field of ``settings``.
+        targets: test structures that predictions were asked for, so that those of which no crystal came count as
+            failures: ``held-out`` for all held-out records of the reference, a text file with an id per line, or ids.
         seed: of everything random.
         workers: processes; 1 works in this process, more start a local Dask cluster.
         scheduler: address of a running Dask scheduler to use instead.
@@ -90,6 +94,9 @@ def evaluate(
         chosen = replace(chosen, samples=samples)
     kept = Path(cache) if cache is not None else cache_folder() / "evaluation"
     yardstick = None if reference is None else Reference.open(reference, kept, seed=seed)
+    if targets is not None and yardstick is None:
+        raise ConfigError("The test structures asked for are records of a reference: name it too")
+    asked = None if targets is None or yardstick is None else target_ids(targets, yardstick)
     source = source_name(crystals)
     opened = open_crystals(crystals, max_atoms=max_atoms)  # what is not there should leave no folder behind
     if out is not None and isinstance(opened, FileCollection):
@@ -104,6 +111,8 @@ def evaluate(
             workers=pool,
             on_progress=lambda done, total: tell(Progress("reading", done, total)),
         )
+        if asked is not None and yardstick is not None:
+            reading = with_missing(reading, asked, yardstick)
         shared: dict[str, Any] = {
             "settings": chosen,
             "seed": seed,

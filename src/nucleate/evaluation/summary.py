@@ -88,6 +88,7 @@ def make_report(
             "num": num,
             "num_unreadable": reading.num_unreadable,
             "num_refused": reading.num_refused,
+            "num_missing": reading.num_missing,
             "ignored": [asdict(item) for item in reading.ignored],
             "digest": reading.candidates.digest,
         },
@@ -151,6 +152,11 @@ def _warnings(
         found.append(
             f"{bad:,} of {num:,} crystals could not be read ({reading.num_unreadable:,}) or encoded "
             f"({reading.num_refused:,}): they count against the generator; the column problem says why."
+        )
+    if reading.num_missing:
+        found.append(
+            f"Of {reading.num_missing:,} test structures that were asked for no crystal came: each is a row that "
+            "counts against the generator."
         )
     if reading.ignored:
         named = ", ".join(item.file for item in reading.ignored[:3])
