@@ -10,10 +10,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from nucleate.evaluation.charts import HELD_OUT, OURS, Chart, charts_of
+from nucleate.evaluation.chart import HELD_OUT, OURS, Chart
+from nucleate.evaluation.charts import charts_of
+from nucleate.evaluation.drawings import write_drawings
 from nucleate.evaluation.interactive import figure, page
 from nucleate.evaluation.metric import Metric
-from nucleate.evaluation.plots import draw_charts
 from nucleate.evaluation.report import Report
 from nucleate.evaluation.statistics import wilson_interval
 
@@ -123,14 +124,14 @@ def test_families_that_did_not_run_have_no_drawing(report: Report) -> None:
 def test_every_chart_is_drawn_and_stale_ones_go(report: Report, tmp_path: Path) -> None:
     (tmp_path / "of_an_earlier_report.png").write_bytes(b"old")
     charts = charts_of(report)
-    names = {path.name for path in draw_charts(charts, tmp_path, title="forty")}
+    names = {path.name for path in write_drawings(charts, tmp_path, title="forty")}
     assert names == {f"{chart.name}.png" for chart in charts} | {"interactive.html"}
     assert {path.name for path in tmp_path.iterdir()} == names
     for chart in charts:
         pixels = matplotlib.image.imread(tmp_path / f"{chart.name}.png")
         assert pixels.shape[1] == 1500
         assert pixels[..., :3].std() > 0.02  # something is drawn
-    assert draw_charts([], tmp_path, title="nothing") == []
+    assert write_drawings([], tmp_path, title="nothing") == []
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,78 +1,26 @@
-"""What the drawings of a report show, as numbers: the same for PNG and for the interactive page."""
+"""What the drawings of a report show."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
+from nucleate.evaluation.chart import HELD_OUT, OURS, Chart, Series, share_points
+from nucleate.evaluation.csp_charts import match_charts
 from nucleate.evaluation.metric import Metric
 
 if TYPE_CHECKING:
-    from nucleate.evaluation.compare import Comparison
     from nucleate.evaluation.report import Report
-
-Kind = Literal["intervals", "mirrored", "histogram", "lines"]
 
 HULL_COLUMN = "energy_above_hull"
 HULL_LIMITS = (-0.1, 0.5)
-OURS, HELD_OUT = "crystals", "held-out reference"
-
-
-@dataclass(frozen=True)
-class Series:
-    """One set of points.
-
-    Attributes:
-        name: stands in the legend.
-        x: places; for ``intervals`` positions of the labels, for ``histogram`` edges (one more than ``y``).
-        y: values.
-        low: lower ends of the intervals, empty without.
-        high: upper ends of the intervals.
-    """
-
-    name: str
-    x: tuple[float, ...]
-    y: tuple[float, ...]
-    low: tuple[float, ...] = ()
-    high: tuple[float, ...] = ()
-
-
-@dataclass(frozen=True)
-class Chart:
-    """One drawing.
-
-    Attributes:
-        name: of its files.
-        title: what it shows.
-        subtitle: how to read it, with sample sizes.
-        kind: ``intervals`` (labels against values with intervals), ``mirrored`` (bars up and down),
-            ``histogram`` or ``lines``.
-        x_label: under the horizontal axis.
-        y_label: beside the vertical axis.
-        series: what is drawn, ours first.
-        labels: text at each position of the vertical axis of ``intervals``.
-        logarithmic: whether the horizontal axis is.
-    """
-
-    name: str
-    title: str
-    subtitle: str
-    kind: Kind
-    x_label: str
-    y_label: str
-    series: tuple[Series, ...]
-    labels: tuple[str, ...] = ()
-    logarithmic: bool = False
 
 
 def charts_of(report: Report) -> list[Chart]:
     """The drawings of everything that was measured; a family that did not run has none."""
-    from nucleate.evaluation.csp_charts import match_charts  # noqa: PLC0415  it is built on this module
-
     found: list[Chart] = []
     for family, keys in report.families.items():
         found += _shares(family, [report.metrics[key] for key in keys])
@@ -102,8 +50,8 @@ def _shares(family: str, metrics: Sequence[Metric]) -> list[Chart]:
     places = [float(len(shown) - 1 - i) for i in range(len(shown))]
 
     both = [
-        _points(OURS, places, [(m.value, m.ci95) for m in shown]),
-        _points(HELD_OUT, places, [(m.reference, m.reference_ci95) for m in shown]),
+        share_points(OURS, places, [(m.value, m.ci95) for m in shown]),
+        share_points(HELD_OUT, places, [(m.reference, m.reference_ci95) for m in shown]),
     ]
     sizes = sorted({m.n for m in shown})
     n = f"n = {sizes[0]:,}" if len(sizes) == 1 else f"n = {sizes[0]:,} to {sizes[-1]:,}"
@@ -260,53 +208,3 @@ def _efficiency(report: Report) -> list[Chart]:
             )
         )
     return found
-
-
-def comparison_charts(comparison: Comparison) -> list[Chart]:
-    """Shares of both sets side by side with the held-out reference, and the distributions one over the other."""
-    reports = (comparison.first, comparison.second)
-    names = [str(report.about["crystals"]["source"]) for report in reports]
-    if names[0] == names[1]:
-        names = [f"{name} ({i})" for i, name in enumerate(names, 1)]
-    found = []
-    for family, keys in comparison.first.families.items():
-        shared = [key for key in keys if key in comparison.metrics]
-        metrics = [(comparison.metrics[key].first, comparison.metrics[key].second) for key in shared]
-        shown = [
-            (a, b) for a, b in metrics if a.unit == "share" and a.value is not None and b.value is not None
-        ]
-        if not shown:
-            continue
-        places = [float(len(shown) - 1 - i) for i in range(len(shown))]
-        series = [
-            _points(name, places, [(pair[i].value, pair[i].ci95) for pair in shown])
-            for i, name in enumerate(names)
-        ]
-        series.append(_points(HELD_OUT, places, [(a.reference, a.reference_ci95) for a, _ in shown]))
-        found.append(
-            Chart(
-                name=f"{family}_shares",
-                title=family.capitalize(),
-                subtitle="share of crystals with 95 % intervals",
-                kind="intervals",
-                x_label="share (%)",
-                y_label="",
-                series=tuple(s for s in series if s.x),
-                labels=tuple(a.name.replace("_", " ") for a, _ in reversed(shown)),
-            )
-        )
-    return found
-
-
-def _points(
-    name: str, places: Sequence[float], values: Sequence[tuple[float | None, tuple[float, float] | None]]
-) -> Series:
-    """Shares at their places in per cent; those without a value are left out."""
-    known = [(p, v, ends or (v, v)) for p, (v, ends) in zip(places, values) if v is not None]
-    return Series(
-        name,
-        tuple(p for p, _, _ in known),
-        tuple(100 * v for _, v, _ in known),
-        tuple(100 * ends[0] for _, _, ends in known),
-        tuple(100 * ends[1] for _, _, ends in known),
-    )

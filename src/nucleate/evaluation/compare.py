@@ -98,13 +98,13 @@ class Comparison:
         }
 
     def write(self, out: str | os.PathLike[str]) -> list[Path]:
-        """``comparison.json`` and the drawings of the differences."""
-        from nucleate.evaluation.charts import comparison_charts  # noqa: PLC0415  (loads with the drawings)
-        from nucleate.evaluation.plots import draw_charts  # noqa: PLC0415
+        """``comparison.json`` and drawings of both sets side by side."""
+        from nucleate.evaluation.comparison_charts import comparison_charts  # noqa: PLC0415  (as in Report)
+        from nucleate.evaluation.drawings import write_drawings  # noqa: PLC0415  (loads matplotlib)
 
         names = [str(report.about["crystals"]["source"]) for report in (self.first, self.second)]
         charts = comparison_charts(self)
-        written = draw_charts(charts, Path(out) / "plots", title=f"{names[0]} against {names[1]}")
+        written = write_drawings(charts, Path(out) / "plots", title=f"{names[0]} against {names[1]}")
         return [write_json(LocalFolder(Path(out)), COMPARISON_FILE, self.to_json()), *written]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 
+from nucleate.evaluation.cached_arrays import cached_arrays
 from nucleate.evaluation.settings import Settings
 
 if TYPE_CHECKING:
@@ -81,24 +81,3 @@ class Context:
         ``key`` names everything the arrays depend on (input, settings, version): other keys, other files.
         """
         return cached_arrays(self.cache, key, build)
-
-
-def cached_arrays(
-    folder: Path, key: str, build: Callable[[], Mapping[str, np.ndarray]]
-) -> dict[str, np.ndarray]:
-    """Arrays kept as ``.npz`` in ``folder``, written in one step, built where the file is missing or damaged."""
-    from nucleate.data.folder import LocalFolder  # noqa: PLC0415  (pyarrow loads when there is work)
-
-    safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in key)[:80]
-    name = f"{safe}-{hashlib.blake2b(key.encode(), digest_size=8).hexdigest()}.npz"
-    path = folder / name
-    if path.exists():
-        try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
-                return {name: content[name] for name in content.files}
-        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
-            path.unlink(missing_ok=True)
-    arrays = {name: np.asarray(array) for name, array in build().items()}
-    with LocalFolder(folder).writing(name) as scratch, scratch.open("wb") as target:
-        np.savez_compressed(target, **arrays)  # type: ignore[arg-type]
-    return arrays

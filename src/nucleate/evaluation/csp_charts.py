@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from nucleate.evaluation.charts import Chart, Series
+from nucleate.evaluation.chart import Chart, Series
 from nucleate.evaluation.csp_summary import ATOMS, FREE_COORDS
 from nucleate.evaluation.statistics import wilson_interval
 

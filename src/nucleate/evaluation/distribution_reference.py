@@ -14,9 +14,9 @@ from nucleate.crystal import Crystal
 from nucleate.data.property_values import PROPERTY_PREFIX, as_numbers
 from nucleate.data.store import Store
 from nucleate.evaluation.context import Context
-from nucleate.evaluation.family import source_digest
 from nucleate.evaluation.fingerprints import fingerprints
 from nucleate.evaluation.reference import Reference
+from nucleate.evaluation.source_digest import source_digest
 from nucleate.shapes import Bool, Float, Int
 
 Part = Literal["train", "held_out"]

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import importlib.util
-import sys
 from collections.abc import Mapping, Sequence
-from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import pyarrow as pa
 
 from nucleate.errors import ConfigError, NucleateError
 from nucleate.evaluation.column import Column
+from nucleate.evaluation.source_digest import source_digest
 
 if TYPE_CHECKING:
     from nucleate.evaluation.candidate import Candidate
@@ -32,7 +29,6 @@ __all__ = [
     "code_digest",
     "load_family",
     "missing_extra",
-    "source_digest",
 ]
 
 
@@ -146,17 +142,6 @@ def missing_extra(family: str, library: str) -> MissingExtraError:
     return MissingExtraError(
         f"The metrics {family!r} need {library}, which is not installed: pip install 'nucleate[evaluate]'"
     )
-
-
-@cache
-def source_digest(module: str) -> str:
-    """Hash of the source of a module, without importing it."""
-    loaded = getattr(sys.modules.get(module), "__file__", None)
-    spec = None if loaded else importlib.util.find_spec(module)
-    file = loaded or (spec.origin if spec else None)
-    if file is None:
-        raise ConfigError(f"There is no module {module!r} whose code could decide a row")
-    return hashlib.blake2b(Path(file).read_bytes(), digest_size=16).hexdigest()
 
 
 def code_digest(family: MetricFamily) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 
 import numpy as np
 import plotly.graph_objects as go
 import plotly.io as pio
 
-from nucleate.evaluation.charts import Chart
+from nucleate.evaluation.chart import Chart
 from nucleate.evaluation.plots import INK, colour_of
 
 _PAGE = """<!DOCTYPE html>
@@ -30,7 +31,7 @@ h1 {{ font-size: 1.3rem; }}
 """
 
 
-def page(charts: list[Chart], *, title: str) -> str:
+def page(charts: Sequence[Chart], *, title: str) -> str:
     """HTML of all charts, one below the other, with plotly's script once inside it."""
     parts = [
         pio.to_html(

@@ -14,11 +14,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from nucleate.evaluation.column import Column
-from nucleate.evaluation.family import source_digest
 from nucleate.evaluation.formula_index import NO_FORMULA, formula_keys, reference_keys
 from nucleate.evaluation.matcher import Matcher
 from nucleate.evaluation.metric import Metric
 from nucleate.evaluation.set_matching import NONE, SetMatches, match_set
+from nucleate.evaluation.source_digest import source_digest
 from nucleate.evaluation.statistics import proportion
 
 if TYPE_CHECKING:

@@ -1,38 +1,28 @@
-"""The drawings of a report: one PNG each, fit for a paper, and one interactive page of all of them."""
+"""Charts as PNG, fit for a paper."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from nucleate.data.folder import LocalFolder
-from nucleate.evaluation.charts import HELD_OUT, Chart, Series, charts_of
+from nucleate.evaluation.chart import HELD_OUT, Chart, Series
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from nucleate.evaluation.report import Report
-
 INK = "#1f2933"
 MUTED = "#7b8794"
 COLOURS = ("#2b6cb0", "#dd6b20", "#0f9d8a", "#c2334d", "#7c3aed", "#94a3b8")
 REFERENCE = "#9aa5b1"
-INTERACTIVE_FILE = "interactive.html"
 
 
-def draw_report(report: Report, out: Path) -> list[Path]:
-    """Paths of the drawings in ``out``: a PNG of each chart, and ``interactive.html`` where plotly is installed."""
-    charts = charts_of(report)
-    return draw_charts(
-        charts, out, title=f"{report.about['crystals']['source']}: {report.table.num_rows:,} crystals"
-    )
-
-
-def draw_charts(charts: list[Chart], out: Path, *, title: str) -> list[Path]:
-    """Paths of the drawings of these charts; drawings of an earlier report that are no longer made are removed."""
+def draw_charts(charts: Sequence[Chart], out: Path) -> list[Path]:
+    """Paths of a PNG of each chart in ``out``; those of an earlier report that are no longer made are removed."""
     folder = LocalFolder(out)
     for name in folder.names():
         if name.endswith(".png") and name.removesuffix(".png") not in {chart.name for chart in charts}:
@@ -43,14 +33,6 @@ def draw_charts(charts: list[Chart], out: Path, *, title: str) -> list[Path]:
         with folder.writing(f"{chart.name}.png") as path:
             figure.savefig(path, format="png", dpi=200, facecolor="white")
         paths.append(out / f"{chart.name}.png")
-    folder.remove(INTERACTIVE_FILE)
-    try:
-        from nucleate.evaluation.interactive import page  # noqa: PLC0415  plotly is in an extra
-    except ModuleNotFoundError:
-        return paths
-    if charts:
-        folder.write_bytes(INTERACTIVE_FILE, page(charts, title=title).encode())
-        paths.append(out / INTERACTIVE_FILE)
     return paths
 
 

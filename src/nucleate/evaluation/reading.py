@@ -27,8 +27,8 @@ from nucleate.evaluation.candidate_store import (
     write_index,
     write_part,
 )
-from nucleate.evaluation.family import source_digest
 from nucleate.evaluation.own_formats import GivenStructures, RunFolder, StoreSource, is_run_folder, is_store
+from nucleate.evaluation.source_digest import source_digest
 from nucleate.evaluation.workers import Workers
 
 _READ_FOLDER = "read"

@@ -14,6 +14,7 @@ import numpy as np
 from nucleate.data.folder import LocalFolder
 from nucleate.data.store import Store
 from nucleate.errors import NucleateError, StoreError
+from nucleate.evaluation.cached_arrays import cached_arrays
 from nucleate.evaluation.candidate import SYMPREC, Candidate, make_candidate
 from nucleate.evaluation.candidate_store import (
     CANDIDATE_CODE,
@@ -24,9 +25,8 @@ from nucleate.evaluation.candidate_store import (
     write_index,
     write_part,
 )
-from nucleate.evaluation.context import cached_arrays
-from nucleate.evaluation.family import source_digest
 from nucleate.evaluation.own_formats import store_cell
+from nucleate.evaluation.source_digest import source_digest
 
 HELD_OUT_SPLITS = ("test", "val")
 HELD_OUT_SHARE = 0.1

@@ -66,7 +66,8 @@ class Report:
         ``crystals.parquet`` and ``crystals.csv`` (one row per crystal), ``reference.parquet`` (the held-out
         sample), ``columns.json`` (meaning and unit of the columns), ``plots/`` and last ``summary.json``.
         """
-        from nucleate.evaluation.plots import draw_report  # noqa: PLC0415  (loads matplotlib)
+        from nucleate.evaluation.charts import charts_of  # noqa: PLC0415  (loads with the drawings)
+        from nucleate.evaluation.drawings import write_drawings  # noqa: PLC0415  (loads matplotlib)
 
         folder = LocalFolder(Path(out))
         written = [write_parquet(folder, "crystals.parquet", self.table)]
@@ -75,7 +76,8 @@ class Report:
             written.append(write_parquet(folder, "reference.parquet", self.reference_table))
         described = {c.name: {"unit": c.unit, "description": c.description} for c in self.columns if c.public}
         written.append(write_json(folder, "columns.json", described))
-        written += draw_report(self, Path(out) / "plots")
+        title = f"{self.about['crystals']['source']}: {self.table.num_rows:,} crystals"
+        written += write_drawings(charts_of(self), Path(out) / "plots", title=title)
         written.append(write_json(folder, SUMMARY_FILE, self.to_json()))
         return written
 
