@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from faulty_emt import metals
 
+from nucleate.energetics.records import crystal_to_json
 from nucleate.screening.funnel_state import reason_kind
 from nucleate.screening.hull_step import HullStep
 from nucleate.screening.hull_step import Settings as HullSettings
-from nucleate.screening.journal import Journal, TaskJournal
+from nucleate.screening.journal import Journal, TaskJournal, artefacts
 from nucleate.screening.records import crystal_of_record, result_key
 from nucleate.screening.step import Resources, StepItem, StepResult
+from nucleate.screening.stored_item import StoredItem
 
 COPPER, GOLD = metals("Cu", "Au")
 
@@ -33,7 +36,7 @@ def test_what_a_killed_worker_wrote_is_taken_in_once(tmp_path: Path) -> None:
     again = crystal_of_record(passed, COPPER)
     assert np.array_equal(again.lattice_params, GOLD.lattice_params)
     assert (left["columns"], left["reason"], left["crystal"]) == ({"x": None}, "too high", None)
-    assert [(name, path.read_bytes()) for name, path in journal.files("a" * 32, passed)] == [
+    assert [(name, path.read_bytes()) for name, path in artefacts(tmp_path, "a" * 32, passed)] == [
         ("deep/plot.png", b"PNG")
     ]
     assert len(Journal(tmp_path)) == 2
@@ -61,6 +64,12 @@ def test_a_key_changes_with_the_crystal_the_step_and_what_it_uses_only() -> None
         result_key(step, "another", StepItem("one", COPPER, {"energy_per_atom": -3.7})),
     }
     assert len(others | {first}) == 4
+    line = {"id": "one", "given": {"known": -1.5}, "crystal": crystal_to_json(COPPER)}
+    stored = StoredItem(
+        json.dumps(line).encode(), (b'{"columns": {"energy_per_atom": -3.7}, "crystal": null}',)
+    )
+    assert stored.key(step, "digest") == first  # made of the texts on disk, without the crystal
+    assert stored.item().properties == {"given.known": -1.5, "energy_per_atom": -3.7}
 
 
 def test_a_verdict_has_a_reason_exactly_when_the_crystal_leaves() -> None:

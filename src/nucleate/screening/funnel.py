@@ -28,7 +28,7 @@ from nucleate.screening.journal import Journal
 from nucleate.screening.output import RUN_FILE, ScreeningFolder
 from nucleate.screening.pool import CandidatePool
 from nucleate.screening.settings import DEDUPE, ScreeningSettings
-from nucleate.screening.step import Step, StepItem, make_step
+from nucleate.screening.step import Step, make_step
 from nucleate.screening.work import isolated_process, run_step
 
 WORK_FOLDER = "work"
@@ -150,7 +150,7 @@ def _run(
         workers=workers,
         on_progress=lambda done, total: tell(Progress("reading", done, total)),
     )
-    state = FunnelState(CandidatePool.of(reading.candidates, work / "pool"))
+    state = FunnelState(CandidatePool.of(reading.candidates, work / "pool", workers))
     journal = Journal(work)
     known = len(journal)
     columns: list[Column] = []
@@ -215,7 +215,7 @@ def _do_step(
     run_step(
         step,
         digest,
-        _items(order, state, journal),
+        state.stored(order.tolist(), journal),
         journal,
         workers=workers,
         timeout=settings.timeout,
@@ -223,11 +223,6 @@ def _do_step(
         on_done=on_done,
     )
     state.end_step(step.name, given, journal)
-
-
-def _items(rows: np.ndarray, state: FunnelState, journal: Journal) -> Iterator[tuple[int, StepItem]]:
-    for row in rows.tolist():
-        yield row, state.item(row, journal)
 
 
 def _nobody(progress: Progress) -> None:

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import islice
 
 import numpy as np
 
-from nucleate.crystal import Crystal
 from nucleate.screening.journal import Journal
 from nucleate.screening.pool import CandidatePool
-from nucleate.screening.records import crystal_of_record
-from nucleate.screening.step import StepItem
+from nucleate.screening.stored_item import StoredItem
 
 IN, LEFT, FAILED = 0, 1, 2
 STATUS = ("passed", "left", "failed")
 READ = "read"
 _NUMBER = re.compile(r"-?\d[\d.]*(e[-+]?\d+)?")
 _LONGEST = 90
+_CHUNK = 512
 
 
 @dataclass(frozen=True)
@@ -111,53 +111,52 @@ class FunnelState:
             KeyError: one of them has none.
         """
         reasons: Counter[str] = Counter()
-        for row in given.tolist():
-            record = self.record(step, row, journal)
-            self.status[row] = STATUS.index(record["status"])
+        places = given[np.argsort(self.keys[step][given], kind="stable")]  # equal crystals have one verdict
+        ordered = self.keys[step][places]
+        status = np.full(len(places), IN - 1, dtype=np.int8)
+        for key, text in journal.texts({key.decode() for key in ordered.tolist()}):
+            record = json.loads(text)
+            first, end = (int(np.searchsorted(ordered, key.encode(), side)) for side in ("left", "right"))
+            status[first:end] = STATUS.index(record["status"])
             if record["reason"]:
-                reasons[reason_kind(record["reason"])] += 1
+                reasons[reason_kind(record["reason"])] += end - first
+        if (status < IN).any():
+            row = places[int(np.argmin(status))]
+            raise KeyError(f"row {row} has no verdict of the step {step}")
+        self.status[places] = status
         self._count(step, len(given), reasons)
 
-    def record(self, step: str, row: int, journal: Journal) -> dict[str, Any]:
-        """The verdict of a step on a row."""
-        key = self.keys[step][row].decode()
-        record = journal.get(key)
-        if record is None:
-            raise KeyError(f"row {row} has no verdict of the step {step}")
-        return record
-
-    def records(self, row: int, journal: Journal) -> list[tuple[str, dict[str, Any]]]:
-        """(step, verdict) of every step that has seen a row."""
-        seen = self.steps[: int(self.last[row]) + 1]
+    def seen_keys(self, row: int) -> list[tuple[str, str]]:
+        """(step, key of its verdict) of every step that has judged a row."""
         return [
-            (step, self.record(step, row, journal))
-            for step in seen
+            (step, self.keys[step][row].decode())
+            for step in self.steps[: int(self.last[row]) + 1]
             if step in self.keys and self.keys[step][row]
         ]
 
-    def item(self, row: int, journal: Journal) -> StepItem:
-        """A row as the next step sees it."""
-        given = self.pool[row]
-        crystal = given.crystal
-        assert crystal is not None
-        properties: dict[str, Any] = {f"given.{name}": value for name, value in given.given.items()}
-        for _, record in self.records(row, journal):
-            properties |= record["columns"]
-            crystal = crystal_of_record(record, crystal)
-        return StepItem(given.id, crystal, properties)
+    def stored(self, rows: Iterable[int], journal: Journal) -> Iterator[tuple[int, StoredItem]]:
+        """(row, candidate) as the next step sees it, in the order asked for; some hundred are in memory at a time.
 
-    def final_crystal(
-        self, crystal: Crystal | None, records: Sequence[tuple[str, dict[str, Any]]]
-    ) -> Crystal | None:
-        """The crystal of a row after its last step."""
-        for _, record in records:
-            if crystal is not None:
-                crystal = crystal_of_record(record, crystal)
-        return crystal
+        Raises:
+            KeyError: a verdict is missing.
+        """
+        waiting = iter(rows)
+        while some := list(islice(waiting, _CHUNK)):
+            keys = [self.seen_keys(row) for row in some]
+            texts = dict(journal.texts({key for seen in keys for _, key in seen}))
+            for row, line, seen in zip(some, self.pool.lines(some), keys):
+                yield row, StoredItem(line, tuple(texts[key] for _, key in seen))
 
     def _count(self, step: str, given: int, reasons: Counter[str]) -> None:
         mine = self.last == len(self.steps) - 1
         left, failed = (int((mine & (self.status == kind)).sum()) for kind in (LEFT, FAILED))
         self.counts.append(
-            StepCount(step, given, given - left - failed, left, failed, tuple(reasons.most_common()))
+            StepCount(
+                step,
+                given,
+                given - left - failed,
+                left,
+                failed,
+                tuple(sorted(reasons.items(), key=lambda pair: (-pair[1], pair[0]))),
+            )
         )

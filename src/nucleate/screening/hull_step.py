@@ -57,7 +57,7 @@ class Settings:
     fmax: float = 0.03
     formation: bool = False
     unknown: bool = False
-    batch_size: int = 128
+    batch_size: int = 256
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.threshold):

@@ -16,7 +16,7 @@ from typing import Any
 
 from nucleate.errors import CacheError, ConfigError, PotentialError, StoreError
 from nucleate.screening.potentials import on_sign_of_life
-from nucleate.screening.step import BatchStep, Step, StepItem, StepResult
+from nucleate.screening.step import BatchStep, Step, StepItem, StepResult, lighter
 
 BEAT_SECONDS = 0.5
 """Signs of life are not sent more often."""
@@ -53,13 +53,13 @@ def _answer(connection: Connection, kind: str, content: list[Any]) -> None:
         connection.send(("done", step.digest()))
     elif kind == "one":
         step, item = content
-        connection.send(("result", 0, run_one(step, item)))
+        connection.send(("result", 0, lighter(run_one(step, item), item)))
     elif kind == "many":
         batch: BatchStep
         items: Sequence[StepItem]
         batch, items = content
         for place, result in batch.run_many(items):
-            connection.send(("result", place, checked(batch, result)))
+            connection.send(("result", place, lighter(checked(batch, result), items[place])))
         connection.send(("done", None))
     else:
         function: Callable[..., Any] = content[0]

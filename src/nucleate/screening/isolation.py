@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection
 from typing import IO, Any
 
 from nucleate.errors import ScreeningError
-from nucleate.screening.step import Step, StepItem, StepResult
+from nucleate.screening.step import Step, StepItem, StepResult, whole
 
 PREPARE_SECONDS = 900.0
 """A potential or a reference that does not load in this time never will."""
@@ -120,7 +120,7 @@ class IsolatedProcess:
             while True:
                 answer, *rest = self._receive(time.monotonic() + self.timeout)
                 if answer == "result":
-                    yield rest[0], rest[1]
+                    yield rest[0], whole(rest[1], items[rest[0]])
                 elif answer == "fatal":
                     raise rest[1]
                 elif answer in ("done", "raised"):
@@ -138,7 +138,7 @@ class IsolatedProcess:
                 while True:
                     answer, *rest = self._receive(deadline)
                     if answer == "result":
-                        return rest[1]
+                        return whole(rest[1], item)
                     if answer == "fatal":
                         raise rest[1]
                     if answer == "raised":

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
-from collections.abc import Iterator, Sequence
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,8 @@ from nucleate.evaluation.column import Column
 from nucleate.evaluation.report import write_json
 from nucleate.evaluation.workers import Workers
 from nucleate.screening.funnel_state import IN, STATUS, FunnelState
-from nucleate.screening.journal import Journal
+from nucleate.screening.journal import Journal, artefacts
+from nucleate.screening.stored_item import StoredItem
 
 TABLE_FILE, CSV_FILE, RUN_FILE, CIF_FOLDER, DETAIL_FOLDER = (
     "crystals.parquet",
@@ -59,6 +61,121 @@ CRYSTAL_COLUMNS = (
 """The crystal after its last step, to the last bit."""
 
 
+@dataclass(frozen=True)
+class RowSource:
+    """What a row of the table is made of.
+
+    Attributes:
+        row: place in the input.
+        stored: the candidate and the verdicts on it.
+        steps: (step, key) of these verdicts.
+        last_step: last step that saw it.
+        status: what became of it.
+        duplicate_of: candidate of which it is a copy; empty where it is none.
+        copy_reason: why it left, where it did as a copy.
+    """
+
+    row: int
+    stored: StoredItem
+    steps: tuple[tuple[str, str], ...]
+    last_step: str
+    status: str
+    duplicate_of: str = ""
+    copy_reason: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Some rows of the results, as a worker makes them.
+
+    Attributes:
+        table: for ``crystals.parquet``.
+        text: for ``crystals.csv``, without a header.
+        cifs: names of the CIFs of survivors, which are written.
+    """
+
+    table: pa.Table
+    text: bytes
+    cifs: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class RowMaker:
+    """Makes rows of the results and writes CIFs and artefacts; sent to workers.
+
+    Attributes:
+        folder: of the results.
+        journal: folder of the journal.
+        schema: of the Parquet table.
+        texts: of the CSV.
+        given: kind of each ``given.NAME``.
+        names: file names of the candidates.
+    """
+
+    folder: str
+    journal: str
+    schema: pa.Schema
+    texts: pa.Schema
+    given: Mapping[str, str]
+    names: FileNames
+
+    def __call__(self, sources: Sequence[RowSource]) -> Rows:
+        """The rows of some candidates."""
+        place = LocalFolder(Path(self.folder))
+        rows, cifs = [], []
+        for source in sources:
+            stem = self.names.stem(source.stored.given["id"])
+            crystal = source.stored.crystal()
+            rows.append(self._values(source, crystal, stem, place))
+            if source.status == STATUS[IN] and crystal is not None:
+                cifs.append(f"{stem}.cif")
+                place.write_bytes(
+                    f"{CIF_FOLDER}/{cifs[-1]}", crystal.to_cif(source.stored.given["id"]).encode()
+                )
+        table = self._table(rows, [source.stored.given["given"] for source in sources])
+        text = io.BytesIO()
+        without = pa_csv.WriteOptions(include_header=False)
+        pa_csv.write_csv(_as_text(table.select(self.texts.names), self.texts), text, without)
+        return Rows(table, text.getvalue(), tuple(cifs))
+
+    def _values(
+        self, source: RowSource, crystal: Crystal | None, stem: str, place: LocalFolder
+    ) -> dict[str, Any]:
+        """Columns of a candidate; its artefacts are written."""
+        given = source.stored.given
+        values: dict[str, Any] = {
+            "row": source.row,
+            "id": given["id"],
+            "file": given["file"],
+            "last_step": source.last_step,
+            "status": source.status,
+            "reason": given["problem"],
+        }
+        for (_, key), verdict in zip(source.steps, source.stored.records):
+            values |= verdict["columns"]
+            values["reason"] = verdict["reason"]
+            for name, path in artefacts(Path(self.journal), key, verdict):
+                place.write_bytes(f"{DETAIL_FOLDER}/{stem}/{name}", path.read_bytes())
+        if source.duplicate_of:
+            values["duplicate_of"], values["reason"] = source.duplicate_of, source.copy_reason
+        if crystal is not None:
+            values |= crystal_values(crystal)
+            values["given_space_group"] = given["crystal"]["space_group_number"]
+        return values
+
+    def _table(self, rows: Sequence[dict[str, Any]], given: Sequence[dict[str, Any]]) -> pa.Table:
+        found = property_columns([{f"given.{name}": value for name, value in row.items()} for row in given])
+        arrays = []
+        for field in self.schema:
+            if field.name not in self.given:
+                arrays.append(pa.array([row.get(field.name) for row in rows], type=field.type))
+            elif field.name in found:
+                arrays.append(conform(found[field.name], self.given[field.name]))
+            else:
+                arrays.append(pa.nulls(len(rows), field.type))
+        return pa.table(arrays, schema=self.schema)
+
+
 class ScreeningFolder:
     """Writes the results of a screening; every file is complete or absent.
 
@@ -72,32 +189,39 @@ class ScreeningFolder:
     def __init__(self, path: Path, state: FunnelState, journal: Journal, columns: Sequence[Column]) -> None:
         self._folder, self._state, self._journal = LocalFolder(path), state, journal
         self._columns = tuple(columns)
-        self._names = FileNames(state.pool.ids())
-        self._given = {f"given.{name}": kind for name, kind in sorted(state.pool.given_kinds.items())}
 
     def write(self, workers: Workers) -> int:
         """Write CIFs, artefacts and tables; the number of survivors.
 
         Args:
-            workers: where CIFs are made, which takes longer than all the rest.
+            workers: where rows and CIFs are made.
         """
         known = (*BASE_COLUMNS, *self._columns)
-        given = [pa.field(name, arrow_type(kind)) for name, kind in self._given.items()]
+        kinds = {f"given.{name}": kind for name, kind in sorted(self._state.pool.given_kinds.items())}
+        given = [pa.field(name, arrow_type(kind)) for name, kind in kinds.items()]
         schema = pa.schema([pa.field(c.name, c.type) for c in (*known, *CRYSTAL_COLUMNS)] + given)
         hidden = {column.name for column in CRYSTAL_COLUMNS}
         texts = pa.schema([_text_field(field) for field in schema if field.name not in hidden])
+        maker = RowMaker(
+            str(self._folder.path.resolve()),
+            str(self._journal.folder.resolve()),
+            schema,
+            texts,
+            kinds,
+            FileNames(self._state.pool.ids()),
+        )
         kept: set[str] = set()
-        folder = str((self._folder.path / CIF_FOLDER).resolve())
         with (
             self._folder.writing(TABLE_FILE) as table_path,
             self._folder.writing(CSV_FILE) as csv_path,
             pq.ParquetWriter(table_path, schema, compression="zstd") as table,
-            pa_csv.CSVWriter(csv_path, texts) as rows_as_text,
+            csv_path.open("wb") as rows_as_text,
         ):
-            for _ in workers.map(
-                partial(write_cifs, folder), self._parts(table, rows_as_text, schema, texts, kept)
-            ):
-                pass
+            pa_csv.write_csv(texts.empty_table(), rows_as_text)
+            for rows in workers.map(maker, self._sources()):
+                table.write_table(rows.table)
+                rows_as_text.write(rows.text)
+                kept.update(rows.cifs)
         self._remove_others(kept)
         described = {
             c.name: {"unit": c.unit, "description": c.description} for c in (*known, *CRYSTAL_COLUMNS)
@@ -105,87 +229,31 @@ class ScreeningFolder:
         write_json(self._folder, "columns.json", described)
         return len(kept)
 
-    def _parts(
-        self,
-        table: pq.ParquetWriter,
-        rows_as_text: pa_csv.CSVWriter,
-        schema: pa.Schema,
-        texts: pa.Schema,
-        kept: set[str],
-    ) -> Iterator[list[tuple[str, str, Crystal]]]:
-        """Write the tables part by part; the survivors of each as (file name, id, crystal)."""
-        survivors: list[tuple[str, str, Crystal]] = []
-        source = self._rows(survivors)
-        while rows := list(islice(source, _ROWS)):
-            part = self._table([row for row, _ in rows], [given for _, given in rows], schema)
-            table.write_table(part)
-            rows_as_text.write_table(_as_text(part.select(texts.names), texts))
-            kept.update(name for name, _, _ in survivors)
-            yield list(survivors)
-            survivors.clear()
-
     def write_run(self, content: dict[str, Any]) -> None:
         """Write ``run.json``."""
         write_json(self._folder, RUN_FILE, content)
 
-    def _rows(
-        self, survivors: list[tuple[str, str, Crystal]]
-    ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-        """(columns, what came along) of every candidate in order; writes its artefacts and notes survivors."""
-        state = self._state
-        for row in range(len(state.pool)):
-            record = state.pool[row]
-            verdicts = state.records(row, self._journal)
-            crystal = state.final_crystal(record.crystal, verdicts)
-            values: dict[str, Any] = {
-                "row": row,
-                "id": record.id,
-                "file": record.file,
-                "last_step": state.steps[int(state.last[row])],
-                "status": STATUS[int(state.status[row])],
-                "reason": record.problem,
-            }
-            other = int(state.representative[row])
-            if other != row:
-                values["duplicate_of"] = state.pool[other].id
-                values["reason"] = f"a copy of {values['duplicate_of']}"
-            stem = self._names.stem(record.id)
-            for step, verdict in verdicts:
-                values |= verdict["columns"]
-                values["reason"] = verdict["reason"]
-                for name, path in self._journal.files(state.keys[step][row].decode(), verdict):
-                    self._folder.write_bytes(f"{DETAIL_FOLDER}/{stem}/{name}", path.read_bytes())
-            if crystal is not None:
-                values |= crystal_values(crystal)
-                values["given_space_group"] = record.crystal.space_group_number if record.crystal else None
-                if state.status[row] == IN:
-                    survivors.append((f"{stem}.cif", record.id, crystal))
-            yield values, {f"given.{name}": value for name, value in record.given.items()}
+    def _sources(self) -> Iterator[list[RowSource]]:
+        """What the rows are made of, part by part."""
+        stored = self._state.stored(range(len(self._state.pool)), self._journal)
+        while part := list(islice(stored, _ROWS)):
+            yield [self._source(row, item) for row, item in part]
 
-    def _table(self, rows: list[dict[str, Any]], given: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:
-        found = property_columns(given)
-        arrays = []
-        for field in schema:
-            if field.name not in self._given:
-                arrays.append(pa.array([row.get(field.name) for row in rows], type=field.type))
-            elif field.name in found:
-                arrays.append(conform(found[field.name], self._given[field.name]))
-            else:
-                arrays.append(pa.nulls(len(rows), field.type))
-        return pa.table(arrays, schema=schema)
+    def _source(self, row: int, stored: StoredItem) -> RowSource:
+        state = self._state
+        other = int(state.representative[row])
+        step = state.steps[int(state.last[row])]
+        source = RowSource(row, stored, tuple(state.seen_keys(row)), step, STATUS[int(state.status[row])])
+        if other == row:
+            return source
+        name = state.pool.name(other)
+        return replace(source, duplicate_of=name, copy_reason=f"a copy of {name}")
 
     def _remove_others(self, kept: set[str]) -> None:
         """CIFs of candidates that survived an earlier run with fewer steps are no survivors."""
         for name in self._folder.names(CIF_FOLDER):
             if name.endswith(".cif") and name not in kept:
                 self._folder.remove(f"{CIF_FOLDER}/{name}")
-
-
-def write_cifs(folder: str, survivors: Sequence[tuple[str, str, Crystal]]) -> None:
-    """Write the CIFs of some survivors, given as (file name, id, crystal)."""
-    place = LocalFolder(Path(folder))
-    for name, title, crystal in survivors:
-        place.write_bytes(name, crystal.to_cif(title).encode())
 
 
 def crystal_values(crystal: Crystal) -> dict[str, Any]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,14 @@ from nucleate.data.folder import LocalFolder
 from nucleate.data.property_values import property_kind, widen
 from nucleate.energetics.records import crystal_from_json
 from nucleate.errors import ScreeningError
-from nucleate.evaluation.candidate_store import CandidateStore
+from nucleate.evaluation.candidate_store import CandidateStore, Part
 from nucleate.evaluation.formula_index import NO_FORMULA, formula_keys
+from nucleate.evaluation.workers import Workers
 from nucleate.shapes import Bool, Int
 
 _FILE, _INDEX = "pool.jsonl", "pool.npz"
+_ID = b'{"id":"'
+_PARTS = 4  # of the store, in one message to a worker: 1024 candidates
 _CRYSTAL = ("space_group_number", "lattice_params", "wyckoff_indices", "atomic_numbers", "free_coords")
 _COLUMNS = ["id", "file", "problem", "given", "is_encoded", "bucket_key", "formula", *_CRYSTAL]
 
@@ -68,8 +72,8 @@ class CandidatePool:
             raise ValueError(f"{self._path} does not fit its index")
 
     @classmethod
-    def of(cls, candidates: CandidateStore, folder: Path) -> CandidatePool:
-        """The pool of these candidates, built where it is missing or of others.
+    def of(cls, candidates: CandidateStore, folder: Path, workers: Workers) -> CandidatePool:
+        """The pool of these candidates, built by the workers where it is missing or of others.
 
         Raises:
             OSError: it cannot be written.
@@ -80,7 +84,7 @@ class CandidatePool:
                 return pool
         except (OSError, ValueError, KeyError, EOFError):
             pass
-        _build(candidates, folder)
+        _build(candidates, folder, workers)
         return cls(folder)
 
     def __len__(self) -> int:
@@ -89,49 +93,103 @@ class CandidatePool:
 
     def __getitem__(self, row: int) -> PoolRecord:
         """The candidate of a row."""
-        with self._path.open("rb") as file:
-            file.seek(int(self._offsets[row]))
-            line = file.read(int(self._offsets[row + 1] - self._offsets[row]))
-        try:
-            record = json.loads(line)
-        except ValueError as error:
-            raise ScreeningError(
-                f"{self._path} is damaged at row {row:,} ({error}): remove it and repeat the command"
-            ) from error
+        record = self._parsed(row, self.line(row))
         crystal = record["crystal"]
         record["crystal"] = None if crystal is None else crystal_from_json(crystal)
         return PoolRecord(**record)
+
+    def line(self, row: int) -> bytes:
+        """The candidate of a row as JSON."""
+        return next(self.lines([row]))
+
+    def lines(self, rows: Iterable[int]) -> Iterator[bytes]:
+        """The candidates of rows as JSON, in the order asked for.
+
+        Raises:
+            ScreeningError: the file is damaged.
+        """
+        with self._path.open("rb") as file:
+            position = -1
+            for row in rows:
+                start, end = int(self._offsets[row]), int(self._offsets[row + 1])
+                if start != position:
+                    file.seek(start)
+                line = file.read(end - start)
+                position = end
+                if not (line.startswith(_ID) and line.endswith(b"}\n")):
+                    self._parsed(row, line)
+                yield line
+
+    def name(self, row: int) -> str:
+        """Name of the candidate of a row."""
+        return _name(self.line(row))
 
     def ids(self) -> Iterator[str]:
         """Names of all candidates, in order."""
         with self._path.open("rb") as file:
             for line in file:
-                yield json.loads(line)["id"]
+                yield _name(line)
+
+    def _parsed(self, row: int, line: bytes) -> dict[str, Any]:
+        try:
+            record = json.loads(line)
+            if list(record)[:1] != ["id"]:
+                raise ValueError("it does not begin with the id")
+        except ValueError as error:
+            raise ScreeningError(
+                f"{self._path} is damaged at row {row:,} ({error}): remove it and repeat the command"
+            ) from error
+        return record
 
 
-def _build(candidates: CandidateStore, folder: Path) -> None:
+def _name(line: bytes) -> str:
+    """The id of a line, whose first field it is; the rest is not read."""
+    name, _ = json.JSONDecoder().raw_decode(line.decode(), len(_ID) - 1)
+    return name
+
+
+@dataclass(frozen=True, eq=False)
+class _Lines:
+    """Candidates of some parts of a store, as a worker gives them.
+
+    Attributes:
+        ids: their names, as the source has them.
+        lines: their lines.
+        systems: the elements of each as bytes, ascending; empty where there is no crystal.
+        arrays: ``is_encoded``, ``bucket_keys``, ``formula_keys``.
+        kinds: kind of each property that came along.
+    """
+
+    ids: list[str]
+    lines: list[bytes]
+    systems: list[bytes]
+    arrays: dict[str, np.ndarray]
+    kinds: dict[str, str]
+
+
+def _build(candidates: CandidateStore, folder: Path, workers: Workers) -> None:
     place = LocalFolder(folder)
     lengths: list[int] = []
     arrays: dict[str, list[np.ndarray]] = {"is_encoded": [], "bucket_keys": [], "formula_keys": []}
     systems: list[int] = []
-    numbers: dict[frozenset[int], int] = {}
+    numbers: dict[bytes, int] = {}
     kinds: dict[str, str] = {}
     seen: set[str] = set()
+    parts = candidates.parts
+    tasks = [parts[first : first + _PARTS] for first in range(0, len(parts), _PARTS)]
     with place.writing(_FILE) as path, path.open("wb") as file:
-        for start, table in candidates.iter_columns(_COLUMNS):
-            encoded = table.column("is_encoded").to_numpy(zero_copy_only=False)
-            arrays["is_encoded"].append(encoded)
-            for name, column in (("bucket_keys", "bucket_key"), ("formula_keys", "formula")):
-                arrays[name].append(np.where(encoded, formula_keys(table.column(column)), NO_FORMULA))
-            for row, cells in enumerate(table.to_pylist(), start):
-                record = _record(cells, row, seen)
-                for name, value in record["given"].items():
-                    kind = widen([kinds.get(name), property_kind(value)])
-                    if kind is not None:
-                        kinds[name] = kind
-                system = frozenset(cells["atomic_numbers"]) if cells["is_encoded"] else None
-                systems.append(-1 if system is None else numbers.setdefault(system, len(numbers)))
-                lengths.append(file.write(json.dumps(record, separators=(",", ":")).encode() + b"\n"))
+        for found in workers.map(partial(_lines, candidates.location), tasks):
+            for name, line in zip(found.ids, found.lines):
+                unique = _unique(name, len(lengths), seen)
+                if unique != name:
+                    line = _line({**json.loads(line), "id": unique})
+                lengths.append(file.write(line))
+            systems += [
+                numbers.setdefault(system, len(numbers)) if system else -1 for system in found.systems
+            ]
+            for name, array in found.arrays.items():
+                arrays[name].append(array)
+            _widen(kinds, found.kinds)
     offsets = np.concatenate([[0], np.cumsum(np.array(lengths, dtype=np.int64))]).astype(np.int64)
     with place.writing(_INDEX) as path, path.open("wb") as file:
         np.savez(
@@ -146,19 +204,48 @@ def _build(candidates: CandidateStore, folder: Path) -> None:
         )
 
 
+def _lines(location: str, parts: Sequence[Part]) -> _Lines:
+    """The lines of some parts of a store of candidates."""
+    found = _Lines([], [], [], {}, {})
+    arrays: dict[str, list[np.ndarray]] = {"is_encoded": [], "bucket_keys": [], "formula_keys": []}
+    for _, table in CandidateStore(location, parts).iter_columns(_COLUMNS):
+        encoded = table.column("is_encoded").to_numpy(zero_copy_only=False)
+        arrays["is_encoded"].append(encoded)
+        for name, column in (("bucket_keys", "bucket_key"), ("formula_keys", "formula")):
+            arrays[name].append(np.where(encoded, formula_keys(table.column(column)), NO_FORMULA))
+        for cells in table.to_pylist():
+            is_crystal = cells["is_encoded"]
+            record = {name: cells[name] for name in ("id", "file", "problem")}
+            record["given"] = json.loads(cells["given"])
+            record["crystal"] = {name: cells[name] for name in _CRYSTAL} if is_crystal else None
+            _widen(found.kinds, {name: property_kind(value) for name, value in record["given"].items()})
+            found.ids.append(cells["id"])
+            found.lines.append(_line(record))
+            found.systems.append(bytes(sorted(set(cells["atomic_numbers"]))) if is_crystal else b"")
+    found.arrays.update({name: np.concatenate(values) for name, values in arrays.items()})
+    return found
+
+
+def _line(record: dict[str, Any]) -> bytes:
+    return json.dumps(record, separators=(",", ":")).encode() + b"\n"
+
+
+def _widen(kinds: dict[str, str], more: Mapping[str, str | None]) -> None:
+    """Take in the kinds of properties of more candidates."""
+    for name, kind in more.items():
+        widened = widen([kinds.get(name), kind])
+        if widened is not None:
+            kinds[name] = widened
+
+
 def _joined(parts: list[np.ndarray], dtype: Any) -> np.ndarray:
     return np.concatenate([np.zeros(0, dtype), *parts])
 
 
-def _record(cells: dict[str, Any], row: int, seen: set[str]) -> dict[str, Any]:
-    name = cells["id"] if cells["id"] not in seen else f"{cells['id']}-{row}"
-    while name in seen:
-        name += "+"
-    seen.add(name)
-    return {
-        "id": name,
-        "file": cells["file"],
-        "problem": cells["problem"],
-        "given": json.loads(cells["given"]),
-        "crystal": {key: cells[key] for key in _CRYSTAL} if cells["is_encoded"] else None,
-    }
+def _unique(name: str, row: int, seen: set[str]) -> str:
+    """The name, with its row where it came before; it counts as seen."""
+    unique = name if name not in seen else f"{name}-{row}"
+    while unique in seen:
+        unique += "+"
+    seen.add(unique)
+    return unique

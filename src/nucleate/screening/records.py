@@ -18,8 +18,31 @@ from nucleate.screening.step import Step, StepItem, StepResult
 
 def result_key(step: Step, digest: str, item: StepItem) -> str:
     """Key of a verdict: hash of the step's digest, the crystal's content and the properties the step uses."""
-    used = {name: plain(item.properties.get(name)) for name in step.uses}
-    text = json.dumps([digest, crystal_digest(item.crystal), used], sort_keys=True, default=str)
+    return key_of(step, digest, crystal_to_json(item.crystal), item.properties)
+
+
+def key_of(step: Step, digest: str, fields: Mapping[str, Any], properties: Mapping[str, Any]) -> str:
+    """``result_key`` of a crystal that stands as JSON, which need not be made for it.
+
+    Args:
+        step: the step.
+        digest: its ``digest()``.
+        fields: of the crystal, as ``crystal_to_json`` writes them; free coordinates may stand in one list.
+        properties: as in ``StepItem``.
+    """
+    free = fields["free_coords"]
+    if free and isinstance(free[0], list):
+        free = [x for row in free for x in row]
+    crystal = [
+        fields["space_group_number"],
+        fields["wyckoff_indices"],
+        fields["atomic_numbers"],
+        [x + 0.0 for x in fields["lattice_params"]],  # -0 as 0
+        [x + 0.0 for x in free],
+    ]
+    used = {name: plain(properties.get(name)) for name in step.uses}
+    # Python writes a float so that no other float is written alike.
+    text = json.dumps([digest, crystal, used], sort_keys=True, default=str)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 

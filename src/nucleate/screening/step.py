@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from types import MappingProxyType
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -68,6 +68,22 @@ class StepItem:
     candidate_id: str
     crystal: Crystal
     properties: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Unchanged:
+    """Stands for the crystal of a result that is the one that was sent: it need not be sent back."""
+
+
+def lighter(result: StepResult, item: StepItem) -> StepResult:
+    """The result, its crystal replaced where it is the item's own; ``whole`` puts it back."""
+    stand_in: Any = Unchanged()
+    return replace(result, crystal=stand_in) if result.crystal is item.crystal else result
+
+
+def whole(result: StepResult, item: StepItem) -> StepResult:
+    """What ``lighter`` was given."""
+    return replace(result, crystal=item.crystal) if isinstance(result.crystal, Unchanged) else result
 
 
 @dataclass(frozen=True)

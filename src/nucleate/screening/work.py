@@ -13,8 +13,8 @@ from pathlib import Path
 from nucleate.evaluation.workers import Workers
 from nucleate.screening.isolation import IsolatedProcess
 from nucleate.screening.journal import Journal, TaskJournal
-from nucleate.screening.records import result_key
-from nucleate.screening.step import Step, StepItem
+from nucleate.screening.step import Step
+from nucleate.screening.stored_item import StoredItem
 
 SINGLE_STEP_TASK = 4
 """Crystals in a task of a step that does them one by one: few, so that workers end together."""
@@ -32,7 +32,7 @@ class StepTask:
 
     name: str
     keys: tuple[str, ...]
-    items: tuple[StepItem, ...]
+    items: tuple[StoredItem, ...]
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def run_task(plan: TaskPlan, task: StepTask) -> int:
     """
     journal = TaskJournal(Path(plan.folder), task.name)
     left = [i for i, key in enumerate(task.keys) if key not in journal]
-    items = [task.items[i] for i in left]
+    items = [task.items[i].item() for i in left]
     for place, result in isolated_process(plan.timeout).run(plan.step, items):
         journal.put(task.keys[left[place]], result, items[place].crystal)
     return len(task.items)
@@ -79,7 +79,7 @@ def run_task(plan: TaskPlan, task: StepTask) -> int:
 def run_step(
     step: Step,
     digest: str,
-    items: Iterable[tuple[int, StepItem]],
+    items: Iterable[tuple[int, StoredItem]],
     journal: Journal,
     *,
     workers: Workers,
@@ -110,23 +110,23 @@ def run_step(
 
 
 def _doing(name: str, task: StepTask) -> str:
-    return f"doing the step {name} of {task.items[0].candidate_id} and {len(task.items) - 1} more"
+    return f"doing the step {name} of {task.items[0].given['id']} and {len(task.items) - 1} more"
 
 
 def _tasks(
     step: Step,
     digest: str,
-    items: Iterable[tuple[int, StepItem]],
+    items: Iterable[tuple[int, StoredItem]],
     journal: Journal,
     on_key: Callable[[int, str], None],
     on_done: Callable[[int], None],
 ) -> Iterator[StepTask]:
     """Tasks of what is not known yet; equal crystals are in one task once."""
     size = max(getattr(step, "batch_size", 1), SINGLE_STEP_TASK)
-    waiting: dict[str, StepItem] = {}
+    waiting: dict[str, StoredItem] = {}
     under_way: set[str] = set()
     for row, item in items:
-        key = result_key(step, digest, item)
+        key = item.key(step, digest)
         on_key(row, key)
         if key in journal or key in under_way:
             on_done(1)
@@ -140,6 +140,6 @@ def _tasks(
         yield _task(waiting)
 
 
-def _task(items: dict[str, StepItem]) -> StepTask:
+def _task(items: dict[str, StoredItem]) -> StepTask:
     name = hashlib.blake2b(" ".join(items).encode(), digest_size=12).hexdigest()
     return StepTask(name, tuple(items), tuple(items.values()))
