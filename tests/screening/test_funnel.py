@@ -155,6 +155,36 @@ def test_copies_are_those_of_pymatgen(tmp_path: Path) -> None:
     assert kept == first == [0, 1, 2]
 
 
+@pytest.mark.parametrize("steps", [["dedupe", "relax", "dedupe"], ["relax", "dedupe"]])
+def test_what_falls_together_when_it_relaxes_stands_once(steps: list[str], tmp_path: Path) -> None:
+    """L1_0 CuAu stretched inside its layers, another crystal for StructureMatcher in another group: EMT heals it."""
+    atoms = [_alloy("CuAu", 3.9), _alloy("Cu3Au", 3.9), _alloy("CuAu", 3.9)]
+    atoms[2].set_cell(atoms[2].cell * [1, 1, 1.25], scale_atoms=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        given = [Crystal.from_structure(a).crystal.to_structure("primitive") for a in atoms]
+        assert not StructureMatcher().fit(given[0], given[2])
+    settings = ScreeningSettings.of(
+        steps, ["relax.check=false"], resources=Resources(potential="ase.calculators.emt:EMT")
+    )
+    report = screen(atoms, tmp_path / "out", settings)
+    rows = _rows(tmp_path / "out")
+    name = "dedupe-2" if steps[0] == "dedupe" else "dedupe"
+    assert [row["status"] for row in rows] == ["passed", "passed", "left"]
+    assert [row["last_step"] for row in rows] == [name] * 3
+    assert rows[2]["reason"] == f"after relax a copy of {rows[0]['id']}"
+    assert rows[2]["duplicate_of"] == rows[0]["id"]
+    assert rows[2]["energy_per_atom"] == pytest.approx(rows[0]["energy_per_atom"], abs=1e-3)
+    assert (report.counts[-1].step, report.counts[-1].given, report.counts[-1].passed) == (name, 3, 2)
+    # What is left over are different crystals, also to pymatgen.
+    relaxed = [
+        c.crystal.to_structure("primitive") for c in read_candidates(str(tmp_path / "out")) if c.crystal
+    ]
+    assert StructureMatcher().fit(relaxed[0], relaxed[2])
+    assert not StructureMatcher().fit(relaxed[0], relaxed[1])
+    assert screen(atoms, tmp_path / "out", settings).num_known == 3  # the second run repeats nothing
+
+
 def test_more_steps_go_on_from_the_verdicts_of_fewer(tables: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     _known(tables, out, "hull.threshold=0.05")
@@ -182,7 +212,8 @@ def test_files_that_are_no_crystals_stay_rows(tmp_path: Path) -> None:
 def test_what_cannot_be_is_refused_before_any_work(tables: Path, tmp_path: Path) -> None:
     for steps, changes, words in (
         (["relax", "relax"], [], "2 times"),
-        (["relax", "dedupe"], [], "name it first"),
+        (["dedupe", "hull", "dedupe"], [], "at most twice"),
+        (["dedupe", "relax", "dedupe", "dft", "dedupe"], [], "at most twice"),
         (["melt"], [], "no step 'melt'"),
         (["relax"], ["hull.threshold=1"], "not in --steps"),
         (["relax"], ["fmax=1"], r"STEP\.NAME=VALUE"),

@@ -34,7 +34,9 @@ def screen(
     steps: Annotated[
         str,
         typer.Option(
-            metavar="NAMES", help="In order, joined by commas: dedupe, relax, hull, phonon, elastic, dft."
+            metavar="NAMES",
+            help="In order, joined by commas: dedupe, relax, hull, phonon, elastic, dft. `dedupe` may stand again "
+            "after relax.",
         ),
     ] = "dedupe,relax,hull",
     reference: Annotated[

@@ -17,11 +17,12 @@ from filelock import FileLock, Timeout
 
 import nucleate
 from nucleate.errors import ScreeningError
+from nucleate.evaluation.candidate_store import CandidateStore
 from nucleate.evaluation.column import Column
 from nucleate.evaluation.reading import Crystals, store_candidates
 from nucleate.evaluation.scoring import Progress
 from nucleate.evaluation.workers import Workers
-from nucleate.screening.dedupe import representatives
+from nucleate.screening.dedupe import bucket_keys, current_candidates, representatives
 from nucleate.screening.drawing import draw_screening
 from nucleate.screening.funnel_state import FunnelState, StepCount
 from nucleate.screening.journal import Journal
@@ -156,15 +157,7 @@ def _run(
     columns: list[Column] = []
     for name in settings.steps:
         if name == DEDUPE:
-            first = representatives(
-                reading.candidates,
-                state.pool,
-                settings.of_step[DEDUPE],
-                work / DEDUPE,
-                workers=workers,
-                on_progress=lambda done, total: tell(Progress(DEDUPE, done, total)),
-            )
-            state.take_duplicates(DEDUPE, first)
+            _dedupe(reading.candidates, state, journal, settings, work, workers, tell)
         else:
             _do_step(steps[name], digests[name], state, journal, settings, workers, tell)
             columns += steps[name].columns
@@ -185,6 +178,40 @@ def _digests(
     if not workers.is_local:
         process.close()  # the workers have their own
     return digests
+
+
+def _dedupe(
+    given: CandidateStore,
+    state: FunnelState,
+    journal: Journal,
+    settings: ScreeningSettings,
+    work: Path,
+    workers: Workers,
+    tell: Callable[[Progress], None],
+) -> None:
+    """Take out copies among the crystals as they are now: as given, or as the steps so far have left them."""
+    asked = settings.of_step[DEDUPE]
+    name = DEDUPE if DEDUPE not in state.steps else f"{DEDUPE}-2"
+    tell(Progress(name, 0, len(state.rows())))
+    rows = np.arange(len(state.pool))
+    candidates = given
+    keys = state.pool.bucket_keys if asked.bucket == "prototype" else state.pool.formula_keys
+    if state.keys:
+        rows = state.rows()
+        items = (item for _, item in state.stored(rows.tolist(), journal))
+        candidates = current_candidates(items, work / "now", symprec=settings.symprec, workers=workers)
+        keys = bucket_keys(candidates, asked.relaxed_bucket)
+    first = representatives(
+        candidates,
+        keys,
+        asked,
+        work / DEDUPE,
+        workers=workers,
+        on_progress=lambda done, total: tell(Progress(name, done, total)),
+    )
+    representative = state.representative.copy()
+    representative[rows] = np.where(first >= 0, rows[first], rows)
+    state.take_duplicates(name, representative)
 
 
 def _do_step(

@@ -247,7 +247,9 @@ class ScreeningFolder:
         if other == row:
             return source
         name = state.pool.name(other)
-        return replace(source, duplicate_of=name, copy_reason=f"a copy of {name}")
+        before = state.steps[int(state.last[row]) - 1]
+        after = f"after {before} " if source.steps else ""
+        return replace(source, duplicate_of=name, copy_reason=f"{after}a copy of {name}")
 
     def _remove_others(self, kept: set[str]) -> None:
         """CIFs of candidates that survived an earlier run with fewer steps are no survivors."""

@@ -13,6 +13,7 @@ from nucleate.evaluation.settings import changed_settings
 from nucleate.screening.step import STEP_MODULES, Resources, step_settings
 
 DEDUPE = "dedupe"
+CHANGING = ("relax", "dft")
 STEP_NAMES = (DEDUPE, *STEP_MODULES)
 BUCKETS = ("prototype", "formula")
 
@@ -25,17 +26,23 @@ class DedupeSettings:
         bucket: which crystals are compared: those of one ``prototype`` with the same elements (the bucket key of the
             crystal core), or all of one ``formula``, which also finds copies whose symmetry is slightly broken and
             costs more.
+        relaxed_bucket: the same for crystals that a step has changed. Relaxations end a little off a higher symmetry,
+            so that equal crystals may stand in different groups: ``formula`` by default.
         ltol, stol, angle_tol: tolerances of pymatgen's StructureMatcher.
     """
 
     bucket: str = "prototype"
+    relaxed_bucket: str = "formula"
     ltol: float = 0.2
     stol: float = 0.3
     angle_tol: float = 5.0
 
     def __post_init__(self) -> None:
-        if self.bucket not in BUCKETS:
-            raise ConfigError(f"dedupe.bucket is one of {', '.join(BUCKETS)}, got {self.bucket!r}")
+        for name in ("bucket", "relaxed_bucket"):
+            if getattr(self, name) not in BUCKETS:
+                raise ConfigError(
+                    f"dedupe.{name} is one of {', '.join(BUCKETS)}, got {getattr(self, name)!r}"
+                )
         self.matcher()
 
     def matcher(self) -> Matcher:
@@ -48,7 +55,7 @@ class ScreeningSettings:
     """A whole screening.
 
     Attributes:
-        steps: names in order; ``dedupe`` only first.
+        steps: names in order, each once; ``dedupe`` also a second time after a step that changes crystals.
         of_step: the settings of each step by its name.
         resources: potential, reference, known energies.
         timeout: seconds that a step may take for one crystal before its process is killed.
@@ -71,12 +78,11 @@ class ScreeningSettings:
         for name in self.steps:
             if name not in STEP_NAMES:
                 raise ConfigError(f"There is no step {name!r}; there are {', '.join(STEP_NAMES)}")
-            if self.steps.count(name) > 1:
+            if self.steps.count(name) > 1 and name != DEDUPE:
                 raise ConfigError(
                     f"The step {name} stands {self.steps.count(name)} times in --steps: once is enough"
                 )
-        if DEDUPE in self.steps[1:]:
-            raise ConfigError("The step dedupe compares the crystals as they were given: name it first")
+        self._check_dedupe()
         if not self.timeout > 0:
             raise ConfigError(f"the timeout must be a positive number of seconds, got {self.timeout}")
         pressure = getattr(self.of_step.get("relax"), "pressure", 0.0)
@@ -89,6 +95,14 @@ class ScreeningSettings:
             raise ConfigError(
                 f"The energies of column {self.resources.energy_column!r} are of the crystals as given: leave out "
                 "the step relax, or --energy-column"
+            )
+
+    def _check_dedupe(self) -> None:
+        first, *others = [place for place, name in enumerate(self.steps) if name == DEDUPE] or [0]
+        if len(others) > 1 or (others and not set(CHANGING) & set(self.steps[first : others[0]])):
+            raise ConfigError(
+                f"The step {DEDUPE} stands at most twice in --steps, the second time after one that changes crystals "
+                f"({', '.join(CHANGING)}): {DEDUPE},relax,{DEDUPE},hull"
             )
 
     @classmethod
