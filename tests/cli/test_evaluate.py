@@ -16,8 +16,9 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from nucleate.cli.app import app
-from nucleate.cli.report_view import print_report
+from nucleate.cli.report_view import print_comparison, print_report
 from nucleate.data import build_store
+from nucleate.evaluation.compare import compare_reports
 from nucleate.evaluation.family import FAMILIES
 from nucleate.evaluation.metric import Metric
 from nucleate.evaluation.report import Report
@@ -158,8 +159,24 @@ def test_two_sets_are_compared(sets: Path, tmp_path: Path) -> None:
     assert "A = " in text
     assert "A − B" in text
     assert "+14.3" in text
-    assert (out / "comparison.json").exists()
+    compared = json.loads((out / "comparison.json").read_text())["metrics"].values()
+    tested = sum(metric["p_adjusted"] is not None for metric in compared)
+    assert tested > 0
+    assert f"number of tests, {tested} (Holm)" in text
     assert (out / "second" / "crystals.csv").exists()
+
+
+def test_only_tests_are_counted_in_the_adjustment() -> None:
+    metrics = [Metric("frechet", v, 100, (v - 1, v + 1), "p", better="lower") for v in (3.0, 8.0)]
+    shares = [Metric("ok", v / 100, 100, (0.0, 1.0), "p", unit="share", successes=v) for v in (40, 60)]
+    about = {"crystals": {"source": "set", "num": 100}}
+    reports = [
+        Report(pa.table({}), {"frechet": m, "ok": s}, {"test": ("frechet", "ok")}, {}, {}, (), None, about)
+        for m, s in zip(metrics, shares)
+    ]
+    buffer = io.StringIO()
+    print_comparison(Console(file=buffer, width=160), compare_reports(*reports))
+    assert "number of tests, 1 (Holm)" in buffer.getvalue()
 
 
 def test_wrong_words_are_one_sentence(sets: Path, tmp_path: Path) -> None:

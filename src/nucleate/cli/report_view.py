@@ -60,7 +60,8 @@ def print_comparison(output: Console, comparison: Comparison) -> None:
     for letter, report in (("A", comparison.first), ("B", comparison.second)):
         crystals = report.about["crystals"]
         output.print(Text(f"{letter} = {crystals['source']}, {crystals['num']:,} crystals"), soft_wrap=True)
-    output.print(f"p adjusted for {len(comparison.metrics):,} metrics (Holm); A − B in points for shares")
+    tested = sum(compared.p_adjusted is not None for compared in comparison.metrics.values())
+    output.print(f"p adjusted for the number of tests, {tested:,} (Holm); A − B in points for shares")
     output.print()
     compared = list(comparison.metrics.values())
     lines = _aligned([_heading("", _COMPARED_TITLES), *map(_compared_cells, compared)])
