@@ -200,6 +200,9 @@ def test_in_a_whole_evaluation_held_out_crystals_are_scored_beside(
     assert metrics["sun_0.1"].value == 1 / 4  # Cu3Au is known, and twice there
     assert metrics["stable_0.1"].reference_n > 0
     assert metrics["sun_0.1"].reference is not None
+    # The same reference in another folder is the same protocol.
+    assert str(tmp_path) not in metrics["stable_0.1"].protocol
+    assert report.about["reference"]["content_hash"][:12] in metrics["stable_0.1"].protocol
     assert report.reference_table is not None
     ours, theirs = (
         [e for e in t.column("formation_energy").to_pylist() if e is not None]

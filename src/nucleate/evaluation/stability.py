@@ -245,7 +245,8 @@ class Laboratory:
 
         reference = self._reference
         entries = "no reference: elements only" if reference is None else f"{len(reference.train):,} records"
-        where = "" if reference is None else f" of {reference.store.location} not held out"
+        # By content: the same reference in another place is the same protocol.
+        where = "" if reference is None else f" of the reference {reference.content_hash[:12]} not held out"
         return (
             f"relaxed inside its symmetry with {self.potential.identity} (corrections: {self.potential.corrections}) "
             f"to {self.settings.fmax:g} eV/Å in at most {self.settings.max_evaluations} evaluations; hull of the same "
