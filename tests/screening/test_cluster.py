@@ -75,7 +75,9 @@ def test_files_that_cannot_be_say_why(tmp_path: Path, text: str, words: str) -> 
 def test_two_workers_give_the_table_of_one(tmp_path: Path) -> None:
     crystals = metals("Cu", "Au", "Cu-Au", "Cu-Au", "Ag", "Ni")
     settings = ScreeningSettings.of(
-        ["dedupe", "relax"], ["relax.check=false"], resources=Resources(potential="ase.calculators.emt:EMT")
+        ["dedupe", "relax", "dedupe"],
+        ["relax.check=false"],
+        resources=Resources(potential="ase.calculators.emt:EMT"),
     )
     tables = []
     for num in (1, 2):
