@@ -55,6 +55,19 @@ def test_workers_of_a_queue_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     path = _file(tmp_path, "system: local\njobs: 1\ncores: 1\nprocesses: 1\nmemory: 1GB\n")
     with batch_cluster(path) as address, Client(address) as client:
         assert client.submit(sum, [1, 2, 3]).result(timeout=120) == 6
+        with Workers(1, address) as workers:  # what --scheduler does with a running cluster
+            settings = ScreeningSettings.of(
+                ["dedupe", "relax"],
+                ["relax.check=false"],
+                resources=Resources(potential="ase.calculators.emt:EMT"),
+            )
+            report = screen(metals("Cu", "Cu", "Au"), tmp_path / "out", settings, workers=workers)
+        assert [(c.step, c.given, c.passed) for c in report.counts] == [
+            ("read", 3, 3),
+            ("dedupe", 3, 2),
+            ("relax", 2, 2),
+        ]
+        assert len(list((tmp_path / "out" / "crystals").glob("*.cif"))) == 2
 
 
 @pytest.mark.parametrize(
