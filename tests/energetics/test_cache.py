@@ -115,3 +115,24 @@ def test_a_full_disk_loses_nothing_that_was_there(tmp_path: Path, monkeypatch: p
     assert sorted(again) == ["a", "c"]
     assert again.damaged_lines == 0
     assert json.dumps(again.get("c")) == "3"
+
+
+def test_results_are_taken_in_as_they_stand(tmp_path: Path) -> None:
+    ours, theirs = ResultCache(tmp_path / "ours"), ResultCache(tmp_path / "theirs")
+    ours.put("both", "ours")
+    for key, value in {"both": "theirs", "a": [1.5], "b": {"text": "x y"}}.items():
+        theirs.put(key, value)
+    assert ours.take_in(theirs) == 2
+    for cache in (ours, ResultCache(tmp_path / "ours")):
+        assert {key: cache.get(key) for key in cache} == {"both": "ours", "a": [1.5], "b": {"text": "x y"}}
+        assert list(cache.texts(["b", "missing", "a"])) == [("a", b"[1.5]"), ("b", b'{"text":"x y"}')]
+    assert ours.take_in(theirs) == 0
+
+
+def test_nothing_counts_as_taken_in_when_it_could_not_be_written(tmp_path: Path) -> None:
+    ours, theirs = ResultCache(tmp_path / "ours"), ResultCache(tmp_path / "theirs")
+    theirs.put("a", 1)
+    (tmp_path / "ours").rmdir()
+    with pytest.raises(CacheError, match="cannot be kept"):
+        ours.take_in(theirs)
+    assert "a" not in ours

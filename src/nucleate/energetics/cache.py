@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import uuid
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -94,28 +97,56 @@ class ResultCache:
             CacheError: it cannot be written, such as on a full disk. What was there before stays good.
             ValueError: the value is no JSON (NaN included).
         """
-        body = f"{key} {json.dumps(value, allow_nan=False, separators=(',', ':'))}".encode()
-        line = b"%08x %s\n" % (zlib.crc32(body), body)
+        self._write([(key, json.dumps(value, allow_nan=False, separators=(",", ":")).encode())])
+
+    def texts(self, keys: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+        """(key, JSON) of each key that is there, in the order in which they stand on disk: each file is opened once."""
+        places = sorted((*self._places[key], key) for key in keys if key in self._places)
+        for name, group in groupby(places, key=itemgetter(0)):
+            with (self.folder / name).open("rb") as file:
+                for _, offset, key in group:
+                    file.seek(offset)
+                    line = file.readline()
+                    if _key(line) == key:
+                        yield key, line[10 + len(key) : -1]
+
+    def take_in(self, other: ResultCache) -> int:
+        """Number of the other folder's results that were new; all are written at once.
+
+        Raises:
+            CacheError: they cannot be written, such as on a full disk; then none is taken for written.
+        """
+        new = [(key, text) for key, text in other.texts(other) if key not in self]
+        if new:
+            self._write(new)
+        return len(new)
+
+    def _write(self, results: Sequence[tuple[str, bytes]]) -> None:
+        """Lines of keys and JSON texts at the end of this process's file."""
+        bodies = [key.encode() + b" " + text for key, text in results]
+        lines = [b"%08x %s\n" % (zlib.crc32(body), body) for body in bodies]
         if self._own_process != os.getpid():  # first result, or a forked copy of the cache that wrote before
             self._own_process = os.getpid()
             self._own_name = f"{self._own_process}-{uuid.uuid4().hex[:12]}.jsonl"
         try:
-            offset = self._append(line)
+            offset = self._append(b"".join(lines))
         except OSError as error:
-            raise CacheError(f"a result cannot be kept in {self.folder} ({error})") from error
-        self._places[key] = (self._own_name, offset)
-        self._read_up_to[self._own_name] = offset + len(line)
+            raise CacheError(f"results cannot be kept in {self.folder} ({error})") from error
+        for (key, _), line in zip(results, lines):
+            self._places[key] = (self._own_name, offset)
+            offset += len(line)
+        self._read_up_to[self._own_name] = offset
 
-    def _append(self, line: bytes) -> int:
-        """Offset at which the line now stands at the end of our own file."""
+    def _append(self, text: bytes) -> int:
+        """Offset at which the text now stands at the end of our own file."""
         path = self.folder / self._own_name
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         try:
             offset = os.lseek(descriptor, 0, os.SEEK_END)
-            written = os.write(descriptor, line)
-            if written != len(line):
+            written = os.write(descriptor, text)
+            if written != len(text):
                 os.ftruncate(descriptor, offset)
-                raise OSError(f"only {written} of {len(line)} bytes were written")
+                raise OSError(errno.ENOSPC, f"only {written} of {len(text)} bytes were written")
         finally:
             os.close(descriptor)
         return offset
