@@ -21,6 +21,7 @@ _LATE = {
     "Relaxation": "relaxation",
     "RelaxationSettings": "relaxation",
     "ResultCache": "cache",
+    "TorchSimPotential": "torch_sim_potential",
     "evaluate_each": "potential",
     "load_potential": "named_potentials",
     "relax": "batched_relaxation",

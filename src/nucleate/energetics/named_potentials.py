@@ -1,4 +1,4 @@
-"""Potentials by name: CHGNet, the well-known foundation models where they are installed, and any ASE calculator."""
+"""Potentials by name: CHGNet, well-known foundation models where installed, any ASE calculator or torch-sim model."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 from nucleate.energetics.ase_potential import ASEPotential
 from nucleate.energetics.chgnet_potential import CHGNetPotential
 from nucleate.energetics.potential import Potential
+from nucleate.energetics.torch_sim_potential import TorchSimPotential, is_torch_sim_model
 from nucleate.errors import PotentialError
 
 
@@ -24,8 +25,8 @@ def load_potential(name: str = "chgnet", *, device: str = "cpu") -> Potential:
       (``sevenn``), ``mattersim``, ``mattersim:MODEL``: where those packages are installed; they fetch their weights
       themselves on first use;
     - ``package.module:factory``: a function or class without arguments that gives an ASE calculator, such as
-      ``ase.calculators.emt:EMT``. Its identity is the name, the version of the package and a hash of the module's
-      source.
+      ``ase.calculators.emt:EMT``, or a model of torch-sim (one of its wrappers, with forces and stress), which takes
+      many crystals in one call. Its identity is the name, the version of the package and a hash of the module's source.
 
     Args:
         name: one of these.
@@ -42,7 +43,7 @@ def load_potential(name: str = "chgnet", *, device: str = "cpu") -> Potential:
     if not model:
         raise PotentialError(
             f"There is no potential {name!r}; there are chgnet, {', '.join(_FAMILIES)}, and 'module:factory' for "
-            "any ASE calculator"
+            "any ASE calculator or torch-sim model"
         )
     return _from_factory(family, model)
 
@@ -94,14 +95,14 @@ def _learned(family: str, model: str, device: str) -> ASEPotential:
     return ASEPotential(calculator, identity=f"{package} {version(package)} weights {model}", name=family)
 
 
-def _from_factory(module_name: str, attribute: str) -> ASEPotential:
+def _from_factory(module_name: str, attribute: str) -> Potential:
     try:
         module = importlib.import_module(module_name)
         factory = getattr(module, attribute)
     except (ImportError, AttributeError) as error:
         raise PotentialError(
             f"{module_name}:{attribute} cannot be loaded ({error}); a potential is named by the module and the "
-            "function or class that gives an ASE calculator, such as ase.calculators.emt:EMT"
+            "function or class that gives an ASE calculator or a torch-sim model, such as ase.calculators.emt:EMT"
         ) from error
     package = module_name.partition(".")[0]
     try:
@@ -110,6 +111,8 @@ def _from_factory(module_name: str, attribute: str) -> ASEPotential:
         release = package
     file = inspect.getsourcefile(module)
     source = hashlib.blake2b(Path(file).read_bytes(), digest_size=8).hexdigest() if file else "no source"
-    return ASEPotential(
-        factory(), identity=f"{module_name}:{attribute} of {release}, source {source}", name=attribute
-    )
+    identity = f"{module_name}:{attribute} of {release}, source {source}"
+    made = factory()
+    if is_torch_sim_model(made):
+        return TorchSimPotential(made, identity=identity, name=attribute)
+    return ASEPotential(made, identity=identity, name=attribute)
