@@ -31,7 +31,9 @@ from nucleate.energetics.symmetric_coordinates import SymmetricCoordinates
 from nucleate.errors import NucleateError
 
 
-def rattled_crystals(data: Path, count: int, *, seed: int, max_atoms: int) -> list[tuple[str, Crystal]]:
+def rattled_crystals(
+    data: Path, count: int, *, seed: int, max_atoms: int, amplitude: float
+) -> list[tuple[str, Crystal]]:
     table = pq.read_table(
         data / "mp_20.parquet",
         columns=["material_id", "numbers", "lattice", "frac_coords"],
@@ -51,20 +53,21 @@ def rattled_crystals(data: Path, count: int, *, seed: int, max_atoms: int) -> li
         except NucleateError:
             continue
         if crystal.num_atoms_primitive <= max_atoms:
-            chosen.append((row["material_id"], rattle(crystal, rng)))
+            chosen.append((row["material_id"], rattle(crystal, rng, amplitude)))
         if len(chosen) == count:
             break
     return chosen
 
 
-def rattle(crystal: Crystal, rng: np.random.Generator) -> Crystal:
+def rattle(crystal: Crystal, rng: np.random.Generator, amplitude: float) -> Crystal:
+    """Moved inside its symmetry by ``amplitude`` Å on average over the atoms that can move, strained by 0.2 of that."""
     coordinates = SymmetricCoordinates(crystal)
     step = rng.normal(size=coordinates.num_variables)
     k = coordinates.num_lattice
-    step[:k] *= 0.02
+    step[:k] *= 0.2 * amplitude
     if len(step) > k:
         moved, _ = coordinates.displacements(crystal, np.concatenate([np.zeros(k), step[k:]]))
-        step[k:] *= 0.1 / np.linalg.norm(moved, axis=1).mean()
+        step[k:] *= amplitude / np.linalg.norm(moved, axis=1).mean()
     return coordinates.crystal(coordinates.vector(crystal) + step)
 
 
@@ -107,7 +110,7 @@ def compare(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     with contextlib.redirect_stdout(io.StringIO()):
         calculator = CHGNetCalculator(use_device="cpu", on_isolated_atoms="ignore")
     crystals = rattled_crystals(
-        arguments.data, arguments.count, seed=arguments.seed, max_atoms=arguments.max_atoms
+        arguments.data, arguments.count, seed=arguments.seed, max_atoms=arguments.max_atoms, amplitude=0.1
     )
     settings = RelaxationSettings(fmax=arguments.fmax, max_evaluations=arguments.most)
     start = time.process_time()

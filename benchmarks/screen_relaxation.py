@@ -126,10 +126,15 @@ def main() -> None:
     parser.add_argument("--fmax", type=float, default=0.02)
     parser.add_argument("--most", type=int, default=500)
     parser.add_argument("--max-atoms", type=int, default=20)
+    parser.add_argument("--amplitude", type=float, default=0.1, help="Å; see relaxation.rattle")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     crystals = rattled_crystals(
-        arguments.data, arguments.count, seed=arguments.seed, max_atoms=arguments.max_atoms
+        arguments.data,
+        arguments.count,
+        seed=arguments.seed,
+        max_atoms=arguments.max_atoms,
+        amplitude=arguments.amplitude,
     )
     ours, our_seconds = run_ours(crystals, arguments)
     ase, ase_seconds = run_ase(crystals, arguments)
