@@ -6,10 +6,9 @@ from pathlib import Path
 
 import jsonschema
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import scipy.stats
+from small_cells import small_cells, write_cells
 
 from nucleate.crystal import UnitCell, encode
 from nucleate.data import Store, build_store
@@ -24,25 +23,11 @@ from nucleate.evaluation.summary import summary_schema
 ASKED = 8
 
 
-def write_cells(path: Path, cells: dict[str, UnitCell], **columns: list[object]) -> Path:
-    table = {
-        "id": list(cells),
-        "numbers": [c.atomic_numbers.tolist() for c in cells.values()],
-        "lattice": [c.lattice.ravel().tolist() for c in cells.values()],
-        "frac_coords": [c.frac_coords.ravel().tolist() for c in cells.values()],
-        **columns,
-    }
-    pq.write_table(pa.table(table), path)
-    return path
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """``truth``, a store of small test structures with polymorphs among them, and ``half.parquet``: every other one."""
     folder = tmp_path_factory.mktemp("asked")
-    truth = {c.id: encode(c.unit_cell).crystal.unit_cell("primitive") for c in load_bundled()}
-    truth = {name: cell for name, cell in truth.items() if 2 <= cell.num_atoms <= 4}
-    truth = dict(list(truth.items())[:ASKED])
+    truth = small_cells(ASKED)
     write_cells(folder / "truth.parquet", truth)
     build_store(folder / "truth.parquet", folder / "truth")
     half = {f"{name}_0": cell for name, cell in list(truth.items())[::2]}

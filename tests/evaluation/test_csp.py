@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from ase import Atoms
 from ase.calculators.emt import EMT
 from pymatgen.analysis.structure_matcher import StructureMatcher
+from small_cells import small_cells, write_cells
 
-from nucleate.crystal import UnitCell, encode
+from nucleate.crystal import UnitCell
 from nucleate.crystal.convert import unit_cell_to_pymatgen
 from nucleate.data import Store, build_store
 from nucleate.data.bundled import bundled_crystal, load_bundled
@@ -36,35 +35,16 @@ STOL = 0.5
 ORACLE = StructureMatcher(ltol=0.3, stol=STOL, angle_tol=10)
 
 
-@cache
-def true_cells() -> dict[str, UnitCell]:
-    cells = {c.id: encode(c.unit_cell).crystal.unit_cell("primitive") for c in load_bundled()}
-    chosen = {name: cell for name, cell in cells.items() if 2 <= cell.num_atoms <= 4}
-    return dict(list(chosen.items())[:NUM])
-
-
 def distorted(cell: UnitCell, size: float, rng: np.random.Generator) -> UnitCell:
     lattice = cell.lattice @ (np.eye(3) + rng.normal(size=(3, 3)) * 0.04 * size)
     step = rng.normal(size=cell.frac_coords.shape) * 0.3 * size
     return UnitCell(lattice, cell.frac_coords + step @ np.linalg.inv(lattice), cell.atomic_numbers)
 
 
-def write_table(path: Path, cells: dict[str, UnitCell], **columns: list[object]) -> Path:
-    table = {
-        "id": list(cells),
-        "numbers": [c.atomic_numbers.tolist() for c in cells.values()],
-        "lattice": [c.lattice.ravel().tolist() for c in cells.values()],
-        "frac_coords": [c.frac_coords.ravel().tolist() for c in cells.values()],
-        **columns,
-    }
-    pq.write_table(pa.table(table), path)
-    return path
-
-
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory: pytest.TempPathFactory) -> Reference:
     folder = tmp_path_factory.mktemp("tests")
-    write_table(folder / "cells.parquet", true_cells())
+    write_cells(folder / "cells.parquet", small_cells(NUM))
     build_store(folder / "cells.parquet", folder / "store")
     return Reference(Store.open(folder / "store"), folder / "cache")
 
@@ -87,7 +67,7 @@ def predictions() -> dict[str, UnitCell]:
     """Three samples of each test structure: slightly, strongly and hardly distorted."""
     rng = np.random.default_rng(5)
     made = {}
-    for name, cell in true_cells().items():
+    for name, cell in small_cells(NUM).items():
         for k, size in enumerate((1.0, 3.0, 0.2)):
             made[f"{name}_{k}"] = distorted(cell, size, rng)
     return made
@@ -96,13 +76,13 @@ def predictions() -> dict[str, UnitCell]:
 def test_rates_equal_a_plain_computation(
     reference: Reference, predictions: dict[str, UnitCell], tmp_path: Path
 ) -> None:
-    path = write_table(tmp_path / "samples.parquet", predictions)
+    path = write_cells(tmp_path / "samples.parquet", predictions)
     candidates = store_candidates(path, str(tmp_path / "c")).candidates
     context = Context(reference, Settings(samples=3), cache=tmp_path)
     table, metrics, _ = scored(candidates, context)
     rms = {}
     for name, cell in predictions.items():
-        truth = unit_cell_to_pymatgen(true_cells()[name.rpartition("_")[0]])
+        truth = unit_cell_to_pymatgen(small_cells(NUM)[name.rpartition("_")[0]])
         found = ORACLE.get_rms_dist(unit_cell_to_pymatgen(cell), truth)
         rms[name] = np.nan if found is None else found[0]
     assert table.column("csp_target").to_pylist() == [name.rpartition("_")[0] for name in rms]
@@ -131,9 +111,9 @@ def test_rates_equal_a_plain_computation(
 def test_a_match_of_an_invalid_crystal_counts_only_without_the_check(
     reference: Reference, tmp_path: Path
 ) -> None:
-    name, cell = next((n, c) for n, c in true_cells().items() if len(set(c.atomic_numbers.tolist())) == 2)
+    name, cell = next((n, c) for n, c in small_cells(NUM).items() if len(set(c.atomic_numbers.tolist())) == 2)
     tiny = UnitCell(cell.lattice * 0.15, cell.frac_coords, cell.atomic_numbers)
-    candidates = store_candidates(write_table(tmp_path / "s.parquet", {name: tiny}), str(tmp_path / "c"))
+    candidates = store_candidates(write_cells(tmp_path / "s.parquet", {name: tiny}), str(tmp_path / "c"))
     _, metrics, rows = scored(candidates.candidates, Context(reference, cache=tmp_path))
     if rows[0]["csp_match"]:
         assert metrics["match_rate"].value == 1.0
@@ -141,13 +121,13 @@ def test_a_match_of_an_invalid_crystal_counts_only_without_the_check(
 
 
 def test_a_column_of_targets_comes_before_the_id(reference: Reference, tmp_path: Path) -> None:
-    names = list(true_cells())[:3]
+    names = list(small_cells(NUM))[:3]
     cells = {
-        "sample-a": true_cells()[names[1]],
-        names[0]: true_cells()[names[2]],
-        "stranger": true_cells()[names[0]],
+        "sample-a": small_cells(NUM)[names[1]],
+        names[0]: small_cells(NUM)[names[2]],
+        "stranger": small_cells(NUM)[names[0]],
     }
-    path = write_table(tmp_path / "s.parquet", cells, target_id=[names[1], names[2], "no-such-structure"])
+    path = write_cells(tmp_path / "s.parquet", cells, target_id=[names[1], names[2], "no-such-structure"])
     table, metrics, _ = scored(
         store_candidates(path, str(tmp_path / "c")).candidates, Context(reference, cache=tmp_path)
     )
@@ -161,12 +141,12 @@ def test_a_column_of_targets_comes_before_the_id(reference: Reference, tmp_path:
 
 
 def test_unreadable_and_foreign_crystals_count_as_unmatched(reference: Reference, tmp_path: Path) -> None:
-    names = list(true_cells())[:4]
-    cell = true_cells()[names[0]]
+    names = list(small_cells(NUM))[:4]
+    cell = small_cells(NUM)[names[0]]
     clash = UnitCell(cell.lattice, np.zeros((2, 3)), np.array([11, 17]))
     other = UnitCell(cell.lattice, cell.frac_coords, np.full(cell.num_atoms, 92))
     cells = {names[0]: cell, names[1]: clash, names[2]: other}
-    candidates = store_candidates(write_table(tmp_path / "s.parquet", cells), str(tmp_path / "c")).candidates
+    candidates = store_candidates(write_cells(tmp_path / "s.parquet", cells), str(tmp_path / "c")).candidates
     _, metrics, rows = scored(candidates, Context(reference, cache=tmp_path))
     assert [row["csp_match"] for row in rows] == [True, False, False]
     assert metrics["match_rate"].value == pytest.approx(1 / 3)
@@ -174,7 +154,7 @@ def test_unreadable_and_foreign_crystals_count_as_unmatched(reference: Reference
 
 
 def test_without_targets_the_reason_stands_in_the_metric(reference: Reference, tmp_path: Path) -> None:
-    candidates = store_candidates(list(true_cells().values())[:2], str(tmp_path / "c")).candidates
+    candidates = store_candidates(list(small_cells(NUM).values())[:2], str(tmp_path / "c")).candidates
     for known, words in ((reference, "target_id"), (None, "no reference")):
         _, metrics, _ = scored(candidates, Context(known, cache=tmp_path))
         assert metrics["match_rate"].value is None
@@ -186,19 +166,19 @@ def test_recall_rewards_the_polymorphs_in_any_order_and_the_match_rate_does_not(
     both = {c.id: c.unit_cell for c in load_bundled() if c.formula == "ZnS"}
     a, b = both
     assert not ORACLE.fit(unit_cell_to_pymatgen(both[a]), unit_cell_to_pymatgen(both[b]))
-    write_table(tmp_path / "cells.parquet", both)
+    write_cells(tmp_path / "cells.parquet", both)
     build_store(tmp_path / "cells.parquet", tmp_path / "store")
     reference = Reference(Store.open(tmp_path / "store"), tmp_path / "cache")
     for swapped, rate, recall in ((True, 0.0, 1.0), (False, 1.0, 1.0)):
         cells = {a: both[b], b: both[a]} if swapped else {a: both[a], b: both[b]}
-        path = write_table(tmp_path / f"{swapped}.parquet", cells)
+        path = write_cells(tmp_path / f"{swapped}.parquet", cells)
         candidates = store_candidates(path, str(tmp_path / f"c-{swapped}")).candidates
         _, metrics, _ = scored(candidates, Context(reference, cache=tmp_path / f"{swapped}"))
         assert metrics["match_rate"].value == rate
         assert metrics["metre"].value == recall
         assert metrics["crmse"].value == pytest.approx(0.0, abs=1e-6)
     # The same polymorph twice: half of the references are matched, the other counts the tolerance.
-    path = write_table(tmp_path / "twice.parquet", {a: both[a], b: both[a]})
+    path = write_cells(tmp_path / "twice.parquet", {a: both[a], b: both[a]})
     candidates = store_candidates(path, str(tmp_path / "c-twice")).candidates
     _, metrics, _ = scored(candidates, Context(reference, cache=tmp_path / "twice"))
     assert metrics["metre"].value == 0.5
@@ -248,10 +228,10 @@ def test_errors_of_a_known_distortion() -> None:
 
 
 def test_given_energies_of_both_sides_are_compared(reference: Reference, tmp_path: Path) -> None:
-    names = list(true_cells())[:5]
-    path = write_table(
+    names = list(small_cells(NUM))[:5]
+    path = write_cells(
         tmp_path / "s.parquet",
-        {name: true_cells()[name] for name in names},
+        {name: small_cells(NUM)[name] for name in names},
         energy_per_atom=[-1.0, -2.0, -3.0, -4.0, None],
         target_energy_per_atom=[-1.1, -2.0, -2.9, None, -1.0],
         energy_above_hull=[0.15, 0.05, 0.0, 0.2, None],
@@ -298,10 +278,10 @@ def test_energies_of_the_test_structures_come_from_the_same_potential(tmp_path: 
     def metal(lattice: np.ndarray, z: int) -> UnitCell:
         return UnitCell(lattice, np.zeros((1, 3)), np.array([z]))
 
-    write_table(tmp_path / "cells.parquet", {"copper": metal(3.6 * fcc, 29), "silver": metal(4.1 * fcc, 47)})
+    write_cells(tmp_path / "cells.parquet", {"copper": metal(3.6 * fcc, 29), "silver": metal(4.1 * fcc, 47)})
     build_store(tmp_path / "cells.parquet", tmp_path / "store")
     predicted = {"copper_0": metal(2.9 * bcc, 29), "silver_0": metal(4.1 * fcc, 47)}
-    write_table(tmp_path / "s.parquet", predicted)
+    write_cells(tmp_path / "s.parquet", predicted)
     report = evaluate(
         tmp_path / "s.parquet",
         tmp_path / "store",
