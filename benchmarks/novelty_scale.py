@@ -38,7 +38,7 @@ from nucleate.data import Store, build_store
 from nucleate.data.folder import LocalFolder
 from nucleate.data.shard_files import write_shard
 from nucleate.evaluation.candidate_store import CandidateStore, Part, write_index
-from nucleate.evaluation.formula_index import NO_FORMULA, formula_keys, reference_keys
+from nucleate.evaluation.formula_index import crystal_keys, reference_keys
 from nucleate.evaluation.matcher import Matcher
 from nucleate.evaluation.reading import store_candidates
 from nucleate.evaluation.reference import Reference
@@ -232,7 +232,7 @@ def measure(options: argparse.Namespace, store: Store, candidates: CandidateStor
     known = reference_keys(reference)
     index_seconds = time.perf_counter() - start
     table = candidates.columns(["is_encoded", "formula"])
-    keys = np.where(table.column("is_encoded").to_numpy(), formula_keys(table.column("formula")), NO_FORMULA)
+    keys = crystal_keys(table)
     with Workers(options.workers) as workers:
 
         def watched(function: Any, items: Any) -> Any:

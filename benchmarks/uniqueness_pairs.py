@@ -34,7 +34,7 @@ from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Structure
 
 from nucleate.crystal.convert import unit_cell_to_pymatgen
-from nucleate.evaluation.formula_index import NO_FORMULA, formula_keys
+from nucleate.evaluation.formula_index import crystal_keys
 from nucleate.evaluation.matcher import Matcher
 from nucleate.evaluation.reading import store_candidates
 from nucleate.evaluation.reduced_cell import reduce_cell
@@ -91,8 +91,7 @@ def compare(
         candidates = store_candidates([s.cell for s in sample], folder).candidates
         start = time.process_time()
         table = candidates.columns(["is_encoded", "formula"])
-        encoded = table.column("is_encoded").to_numpy()
-        keys = np.where(encoded, formula_keys(table.column("formula")), NO_FORMULA)
+        keys = crystal_keys(table)
         found = match_set(candidates, keys, ours)
         seconds = time.process_time() - start
     estimated, matched_elsewhere = time_of_all_pairs(structures, theirs, np.random.default_rng(seed))

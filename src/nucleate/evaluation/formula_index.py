@@ -32,6 +32,12 @@ def formula_keys(formulas: pa.Array | pa.ChunkedArray) -> Int[np.ndarray, "rows"
     return np.where(places < 0, NO_FORMULA, words[np.maximum(places, 0)])
 
 
+def crystal_keys(table: pa.Table, column: str = "formula") -> Int[np.ndarray, "rows"]:
+    """``formula_keys`` of a column of a table of candidates, ``NO_FORMULA`` also where a row is no crystal."""
+    encoded = table.column("is_encoded").to_numpy(zero_copy_only=False)
+    return np.where(encoded, formula_keys(table.column(column)), NO_FORMULA)
+
+
 def _hash(text: str | None) -> int:
     digest = hashlib.blake2b((text or "").encode(), digest_size=8).digest()
     return max(int.from_bytes(digest, "little") >> 1, 1) if text else NO_FORMULA

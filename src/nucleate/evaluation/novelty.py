@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from nucleate.evaluation.column import Column
-from nucleate.evaluation.formula_index import NO_FORMULA, formula_keys, reference_keys
+from nucleate.evaluation.formula_index import crystal_keys, reference_keys
 from nucleate.evaluation.matcher import Matcher
 from nucleate.evaluation.metric import Metric
 from nucleate.evaluation.set_matching import NONE, SetMatches, match_set
@@ -71,8 +71,7 @@ class NoveltyFamily:
     ) -> Mapping[str, Sequence[Any]]:
         """All columns. A crystal that could not be encoded is neither unique nor novel."""
         known = reference_records(context)
-        encoded = table.column("is_encoded").to_numpy()
-        keys = np.where(encoded, formula_keys(table.column("formula")), NO_FORMULA)
+        keys = crystal_keys(table)
         settings = context.settings
         matches = match_set(
             candidates,

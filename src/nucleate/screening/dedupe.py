@@ -16,7 +16,7 @@ from nucleate.data.folder import LocalFolder
 from nucleate.evaluation.cached_arrays import cached_arrays
 from nucleate.evaluation.candidate import make_candidate
 from nucleate.evaluation.candidate_store import PART_SIZE, CandidateStore, Part, write_part
-from nucleate.evaluation.formula_index import NO_FORMULA, formula_keys
+from nucleate.evaluation.formula_index import crystal_keys
 from nucleate.evaluation.set_matching import match_set
 from nucleate.evaluation.workers import Workers
 from nucleate.screening.settings import DedupeSettings
@@ -70,11 +70,8 @@ def representatives(
 def bucket_keys(candidates: CandidateStore, bucket: str) -> Int[np.ndarray, "rows"]:
     """Key of each row's bucket, ``NO_FORMULA`` where there is no crystal; see ``DedupeSettings``."""
     name = "bucket_key" if bucket == "prototype" else "formula"
-    parts = [np.zeros(0, dtype=np.int64)]
-    for _, table in candidates.iter_columns(["is_encoded", name]):
-        encoded = table.column("is_encoded").to_numpy(zero_copy_only=False)
-        parts.append(np.where(encoded, formula_keys(table.column(name)), NO_FORMULA))
-    return np.concatenate(parts)
+    tables = candidates.iter_columns(["is_encoded", name])
+    return np.concatenate([np.zeros(0, dtype=np.int64), *(crystal_keys(table, name) for _, table in tables)])
 
 
 def current_candidates(

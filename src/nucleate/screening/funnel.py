@@ -195,15 +195,15 @@ def _dedupe(
     tell(Progress(name, 0, len(state.rows())))
     rows = np.arange(len(state.pool))
     candidates = given
-    keys = state.pool.bucket_keys if asked.bucket == "prototype" else state.pool.formula_keys
+    bucket = asked.bucket
     if state.keys:
         rows = state.rows()
         items = (item for _, item in state.stored(rows.tolist(), journal))
         candidates = current_candidates(items, work / "now", symprec=settings.symprec, workers=workers)
-        keys = bucket_keys(candidates, asked.relaxed_bucket)
+        bucket = asked.relaxed_bucket
     first = representatives(
         candidates,
-        keys,
+        bucket_keys(candidates, bucket),
         asked,
         work / DEDUPE,
         workers=workers,

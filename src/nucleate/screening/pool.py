@@ -17,7 +17,6 @@ from nucleate.data.property_values import property_kind, widen
 from nucleate.energetics.records import crystal_from_json
 from nucleate.errors import ScreeningError
 from nucleate.evaluation.candidate_store import CandidateStore, Part
-from nucleate.evaluation.formula_index import NO_FORMULA, formula_keys
 from nucleate.evaluation.workers import Workers
 from nucleate.shapes import Bool, Int
 
@@ -25,7 +24,7 @@ _FILE, _INDEX = "pool.jsonl", "pool.npz"
 _ID = b'{"id":"'
 _PARTS = 4  # of the store, in one message to a worker: 1024 candidates
 _CRYSTAL = ("space_group_number", "lattice_params", "wyckoff_indices", "atomic_numbers", "free_coords")
-_COLUMNS = ["id", "file", "problem", "given", "is_encoded", "bucket_key", "formula", *_CRYSTAL]
+_COLUMNS = ["id", "file", "problem", "given", "is_encoded", *_CRYSTAL]
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,12 +47,10 @@ class PoolRecord:
 
 
 class CandidatePool:
-    """All candidates of a run with random access; about 40 bytes a candidate are in memory.
+    """All candidates of a run with random access; about 12 bytes a candidate are in memory.
 
     Attributes:
         is_encoded: which rows are crystals.
-        bucket_keys: hash of prototype and elements of each row, 0 where there is no crystal.
-        formula_keys: hash of the reduced formula of each row, likewise.
         systems: number of each row's chemical system in the order of first appearance, -1 where there is none.
         given_kinds: kind of each property that came along (``data.property_values``).
     """
@@ -61,10 +58,8 @@ class CandidatePool:
     def __init__(self, folder: Path) -> None:
         with np.load(folder / _INDEX, allow_pickle=False) as content:
             self._offsets: np.ndarray = content["offsets"]
-            self.is_encoded: Bool[np.ndarray, "rows"] = content["is_encoded"]
-            self.bucket_keys: Int[np.ndarray, "rows"] = content["bucket_keys"]
-            self.formula_keys: Int[np.ndarray, "rows"] = content["formula_keys"]
             self.systems: Int[np.ndarray, "rows"] = content["systems"]
+            self.is_encoded: Bool[np.ndarray, "rows"] = self.systems >= 0
             self.given_kinds: dict[str, str] = json.loads(str(content["given_kinds"]))
             self.digest = str(content["digest"])
         self._path = folder / _FILE
@@ -156,21 +151,18 @@ class _Lines:
         ids: their names, as the source has them.
         lines: their lines.
         systems: the elements of each as bytes, ascending; empty where there is no crystal.
-        arrays: ``is_encoded``, ``bucket_keys``, ``formula_keys``.
         kinds: kind of each property that came along.
     """
 
     ids: list[str]
     lines: list[bytes]
     systems: list[bytes]
-    arrays: dict[str, np.ndarray]
     kinds: dict[str, str]
 
 
 def _build(candidates: CandidateStore, folder: Path, workers: Workers) -> None:
     place = LocalFolder(folder)
     lengths: list[int] = []
-    arrays: dict[str, list[np.ndarray]] = {"is_encoded": [], "bucket_keys": [], "formula_keys": []}
     systems: list[int] = []
     numbers: dict[bytes, int] = {}
     kinds: dict[str, str] = {}
@@ -187,8 +179,6 @@ def _build(candidates: CandidateStore, folder: Path, workers: Workers) -> None:
             systems += [
                 numbers.setdefault(system, len(numbers)) if system else -1 for system in found.systems
             ]
-            for name, array in found.arrays.items():
-                arrays[name].append(array)
             _widen(kinds, found.kinds)
     offsets = np.concatenate([[0], np.cumsum(np.array(lengths, dtype=np.int64))]).astype(np.int64)
     with place.writing(_INDEX) as path, path.open("wb") as file:
@@ -198,21 +188,13 @@ def _build(candidates: CandidateStore, folder: Path, workers: Workers) -> None:
             systems=np.array(systems, dtype=np.int32),
             given_kinds=np.array(json.dumps(kinds)),
             digest=np.array(candidates.digest),
-            is_encoded=_joined(arrays["is_encoded"], np.bool_),
-            bucket_keys=_joined(arrays["bucket_keys"], np.int64),
-            formula_keys=_joined(arrays["formula_keys"], np.int64),
         )
 
 
 def _lines(location: str, parts: Sequence[Part]) -> _Lines:
     """The lines of some parts of a store of candidates."""
-    found = _Lines([], [], [], {}, {})
-    arrays: dict[str, list[np.ndarray]] = {"is_encoded": [], "bucket_keys": [], "formula_keys": []}
+    found = _Lines([], [], [], {})
     for _, table in CandidateStore(location, parts).iter_columns(_COLUMNS):
-        encoded = table.column("is_encoded").to_numpy(zero_copy_only=False)
-        arrays["is_encoded"].append(encoded)
-        for name, column in (("bucket_keys", "bucket_key"), ("formula_keys", "formula")):
-            arrays[name].append(np.where(encoded, formula_keys(table.column(column)), NO_FORMULA))
         for cells in table.to_pylist():
             is_crystal = cells["is_encoded"]
             record = {name: cells[name] for name in ("id", "file", "problem")}
@@ -222,7 +204,6 @@ def _lines(location: str, parts: Sequence[Part]) -> _Lines:
             found.ids.append(cells["id"])
             found.lines.append(_line(record))
             found.systems.append(bytes(sorted(set(cells["atomic_numbers"]))) if is_crystal else b"")
-    found.arrays.update({name: np.concatenate(values) for name, values in arrays.items()})
     return found
 
 
@@ -236,10 +217,6 @@ def _widen(kinds: dict[str, str], more: Mapping[str, str | None]) -> None:
         widened = widen([kinds.get(name), kind])
         if widened is not None:
             kinds[name] = widened
-
-
-def _joined(parts: list[np.ndarray], dtype: Any) -> np.ndarray:
-    return np.concatenate([np.zeros(0, dtype), *parts])
 
 
 def _unique(name: str, row: int, seen: set[str]) -> str:
