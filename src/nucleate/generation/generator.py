@@ -7,7 +7,9 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ import nucleate
 from nucleate.crystal.crystal import Crystal
 from nucleate.crystal.lattice_torch import MAX_LATTICE_PARAMS
 from nucleate.errors import CheckpointError, ConditionError
+from nucleate.generation.block_workers import check_workers, made_blocks
 from nucleate.generation.candidates import likeliest_geometry
 from nucleate.generation.checks import GeneratedRow, check_crystals
 from nucleate.generation.condition import Condition
@@ -140,6 +143,7 @@ class Generator:
         temperature: float = 1.0,
         lattice_temperature: float = LATTICE_TEMPERATURE,
         guidance: Mapping[str, float] | None = None,
+        workers: int = 1,
         out: str | os.PathLike[str] | None = None,
         on_progress: Callable[[GenerationProgress], None] | None = None,
     ) -> Generation:
@@ -163,6 +167,9 @@ class Generator:
             guidance: strength of each soft physical term that pulls on the geometry while it is sampled: distance,
                 volume, density, repulsion, or the ``module:function`` of a differentiable energy; by default
                 ``GUIDANCE``, and nothing where the mapping is empty.
+            workers: processes that sample side by side, one batch each at a time, with this process's threads shared
+                out among them. They are started afresh, so that a script that asks for more than 1 keeps its own work
+                under ``if __name__ == "__main__":``.
             out: folder for CIFs, tables and ``run.json``; a run that was stopped there goes on.
             on_progress: told while sampling.
 
@@ -180,6 +187,7 @@ class Generator:
         ):
             if value < 1:
                 raise ConditionError(f"{name} must be at least 1, got {value}")
+        check_workers(workers, self.device)
         if not temperature > 0:
             raise ConditionError(f"temperature must be greater than 0, got {temperature}")
         if not lattice_temperature >= 0:
@@ -209,21 +217,21 @@ class Generator:
         rows, crystals = folder.begin(asked) if folder is not None else ([], [])
         began, num_before = time.monotonic(), len(rows)
         have = {row.index for row in rows}
+        wholes = [range(first, min(first + batch_size, n)) for first in range(0, n, batch_size)]
+        blocks = [left for whole in wholes if (left := [i for i in whole if i not in have])]
+
+        def report(made: float) -> None:
+            if on_progress is not None:
+                on_progress(GenerationProgress(min(len(rows), n), n, min(1.0, (len(have) + made) / n)))
+
+        make = partial(_checked_block, self, condition, settings)
         try:
-            for block in range(0, n, batch_size):
-                indices = [i for i in range(block, min(block + batch_size, n)) if i not in have]
-                if not indices:
-                    continue
-                report = _progress(on_progress, len(have), len(indices), n)
-                made = self._block(condition, indices, settings, report)
-                new = [crystal for crystal, _ in made]
-                checked = check_crystals(indices, new, [error for _, error in made])
-                pairs = sorted([*zip(rows, crystals), *zip(checked, new)], key=lambda pair: pair[0].index)
-                rows, crystals = [row for row, _ in pairs], [crystal for _, crystal in pairs]
-                have |= set(indices)
-                if folder is not None:
-                    folder.add(list(zip(checked, new)), rows, crystals)
-                report(1.0)
+            with closing(made_blocks(make, blocks, workers=workers, report=report)) as results:
+                for _, (checked, new) in results:
+                    pairs = sorted([*zip(rows, crystals), *zip(checked, new)], key=lambda pair: pair[0].index)
+                    rows, crystals = [row for row, _ in pairs], [crystal for _, crystal in pairs]
+                    if folder is not None:
+                        folder.add(list(zip(checked, new)), rows, crystals)
         except KeyboardInterrupt as interrupt:
             if folder is None:
                 raise
@@ -248,14 +256,14 @@ class Generator:
 
         return JointProcess(self.choice, model, network_denoiser(self.geometry, source=token))
 
-    def _block(
+    def sample_block(
         self,
         condition: Condition,
         indices: list[int],
         settings: _Settings,
         report: Callable[[float], None],
     ) -> list[tuple[Crystal, float]]:
-        """The crystals of some random streams with their denoising errors."""
+        """The crystals of some random streams with their denoising errors; part of ``generate``."""
         streams = [np.random.default_rng([settings.seed, i]) for i in indices]
         templates = draw_templates(
             self.template, condition, streams, source=settings.source, temperature=settings.temperature
@@ -353,17 +361,17 @@ def default_weights() -> Path:
     return found[-1]
 
 
-def _progress(
-    on_progress: Callable[[GenerationProgress], None] | None, done: int, size: int, total: int
-) -> Callable[[float], None]:
-    """What turns the share of a block that is done into the share of the whole."""
-
-    def report(share: float) -> None:
-        if on_progress is not None:
-            finished = done + (size if share >= 1 else 0)
-            on_progress(GenerationProgress(finished, total, min(1.0, (done + share * size) / total)))
-
-    return report
+def _checked_block(
+    generator: Generator,
+    condition: Condition,
+    settings: _Settings,
+    indices: list[int],
+    report: Callable[[float], None],
+) -> tuple[list[GeneratedRow], list[Crystal]]:
+    """(rows, crystals) of a block, as any process makes them."""
+    made = generator.sample_block(condition, indices, settings, report)
+    crystals = [crystal for crystal, _ in made]
+    return check_crystals(indices, crystals, [error for _, error in made]), crystals
 
 
 def _given_lattices(condition: Condition, templates: list[SampledTemplate]) -> torch.Tensor | None:

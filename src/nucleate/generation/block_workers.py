@@ -1,0 +1,148 @@
+"""Blocks of crystals, sampled one after the other here or side by side in processes with networks of their own."""
+
+from __future__ import annotations
+
+import pickle
+import signal
+import traceback
+from collections.abc import Callable, Generator, Sequence
+from contextlib import suppress
+from functools import partial
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import Any, TypeAlias
+
+import torch
+
+from nucleate.errors import ConditionError, NucleateError
+
+Make: TypeAlias = Callable[[list[int], Callable[[float], None]], Any]
+"""(indices of the crystals of a block, what is told the share that is done) to what the block holds."""
+
+
+def made_blocks(
+    make: Make, blocks: Sequence[list[int]], *, workers: int, report: Callable[[float], None]
+) -> Generator[tuple[list[int], Any], None, None]:
+    """Each block with what was made of it, in the order in which they are done.
+
+    Every process has its own copy of ``make`` (it is pickled to it) and an equal share of this one's threads. Processes
+    end with the iterator, with this process, and when they are done.
+
+    Args:
+        make: makes a block; its results are pickled back.
+        blocks: indices of the crystals of each block.
+        workers: processes; 1, or a single block, is made in this process.
+        report: told how many crystals are made, parts of blocks that are under way counted by their share.
+
+    Raises:
+        NucleateError: whatever ``make`` raised, or a process was killed.
+    """
+    finished = 0
+    if workers == 1 or len(blocks) < 2:
+        for block in blocks:
+            yield block, make(block, partial(_report_one, report, finished, len(block)))
+            finished += len(block)
+            report(float(finished))
+        return
+    team = [
+        _Worker(make, max(1, torch.get_num_threads() // workers)) for _ in range(min(workers, len(blocks)))
+    ]
+    waiting = iter(blocks)
+    try:
+        for worker in team:
+            worker.begin(next(waiting))
+        while busy := [worker for worker in team if worker.block]:
+            ready = wait([worker.connection for worker in busy])
+            for worker in [worker for worker in busy if worker.connection in ready]:
+                kind, content = worker.receive()
+                if kind == "share":
+                    worker.share = content
+                else:
+                    block, worker.block, worker.share = worker.block, [], 0.0
+                    finished += len(block)
+                    following = next(waiting, None)
+                    if following is not None:
+                        worker.begin(following)
+                    yield block, content
+                report(finished + sum(each.share * len(each.block) for each in team))
+    finally:
+        for worker in team:
+            worker.stop()
+
+
+def _report_one(report: Callable[[float], None], finished: int, size: int, share: float) -> None:
+    report(finished + share * size)
+
+
+class _Worker:
+    """A process that makes blocks, and this side of the pipe to it."""
+
+    def __init__(self, make: Make, threads: int) -> None:
+        context = get_context("spawn")
+        self.connection, far = context.Pipe()
+        self.block: list[int] = []
+        self.share = 0.0
+        # Bytes, since pickled as they are tensors would be put into shared memory, which containers have little of.
+        content = pickle.dumps(make)
+        self.process: BaseProcess = context.Process(target=_work, args=(far, content, threads), daemon=True)
+        self.process.start()
+        far.close()
+
+    def begin(self, block: list[int]) -> None:
+        self.block = block
+        # A process that is dead already is found out about by whoever waits for its answer.
+        with suppress(OSError):
+            self.connection.send(block)
+
+    def receive(self) -> tuple[str, Any]:
+        try:
+            kind, content = self.connection.recv()
+        except (EOFError, OSError) as error:
+            self.process.join(5)
+            raise NucleateError(
+                f"A process that samples was killed (exit code {self.process.exitcode}), most likely for want of "
+                "memory: repeat the command with fewer --workers or a smaller --batch-size"
+            ) from error
+        if kind == "error":
+            raise content
+        return kind, content
+
+    def stop(self) -> None:
+        self.connection.close()
+        self.process.terminate()
+        self.process.join()
+
+
+def _work(connection: Connection, content: bytes, threads: int) -> None:
+    """Life of a process: blocks in, shares and results out, until the other side is gone."""
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C reaches every process; the one that was called answers it
+    torch.set_num_threads(threads)
+    make: Make = pickle.loads(content)  # what the parent pickled
+    while True:
+        try:
+            block = connection.recv()
+            connection.send(("made", make(block, lambda share: connection.send(("share", share)))))
+        except (EOFError, BrokenPipeError, ConnectionResetError):
+            return
+        except NucleateError as error:
+            connection.send(("error", error))
+        except Exception:
+            connection.send(("error", RuntimeError(f"In a process that samples:\n{traceback.format_exc()}")))
+
+
+def check_workers(workers: int, device: torch.device) -> None:
+    """Raise where so many processes make no sense.
+
+    Raises:
+        ConditionError: fewer than one, or several on something else than processors.
+    """
+    if workers < 1:
+        raise ConditionError(f"workers must be at least 1, got {workers}")
+    if workers > 1 and device.type != "cpu":
+        raise ConditionError(
+            f"workers must be 1 on the device {device}, got {workers}: one process keeps an accelerator busy; "
+            "a larger --batch-size uses more of it"
+        )
