@@ -56,6 +56,7 @@ def draw(
     first: int,
     seed: int,
     random: bool,
+    mixed_precision: bool,
 ) -> list[Crystal]:
     flow = GeometryFlow(checkpoint.lattice_mean, checkpoint.lattice_std)
     templates = CrystalBatch.from_crystals(truth, dtype=torch.float32)
@@ -77,6 +78,7 @@ def draw(
                 lattice_temperature=lattice_temperature,
                 steps=steps,
                 source=source,
+                mixed_precision=mixed_precision,
             )
         for i, crystal in zip(chosen, result.to_crystals(), strict=True):
             found[i] = crystal
@@ -122,6 +124,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--lattice-temperature", type=float, default=0.5)
     parser.add_argument("--candidates", type=int, default=1, help="geometries per try, the likeliest kept")
+    parser.add_argument("--mixed-precision", action="store_true", help="matrix products in bfloat16")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
@@ -143,6 +146,7 @@ def main() -> None:
                 first=k,
                 seed=options.seed,
                 random=kind == "random",
+                mixed_precision=options.mixed_precision,
             )
             for k in range(options.tries)
         ]

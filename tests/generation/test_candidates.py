@@ -13,10 +13,11 @@ from nucleate.data.bundled import bundled_crystal
 from nucleate.generation.candidates import likeliest_geometry
 from nucleate.generation.condition import Condition
 from nucleate.generation.generator import Generator, load
-from nucleate.generation.geometry_sampling import sample_geometry
+from nucleate.generation.geometry_sampling import network_denoiser
 from nucleate.models.orbit_transformer import Denoised, NoisyCrystals
 from nucleate.processes.denoising_error import NOISE_LEVELS, denoising_error
 from nucleate.processes.geometry_flow import GeometryNoise
+from nucleate.processes.sampler import sample_geometry
 
 KNOWN = (
     "tio2-rutile",
@@ -61,7 +62,7 @@ def test_the_candidate_with_the_least_error_is_kept(generator: Generator, known:
     starts = [GeometryNoise.draw_by_crystal(known, mine) for _ in range(3)]
     noises = [GeometryNoise.draw_by_crystal(known, mine) for _ in NOISE_LEVELS]
     draws = [
-        sample_geometry(generator.geometry, generator.choice.process, known, start, steps=5)
+        sample_geometry(generator.choice.process, known, denoiser(generator), noise=start, steps=5)
         for start in starts
     ]
     judged = torch.stack(
@@ -104,3 +105,18 @@ def test_generation_takes_candidates(generator: Generator) -> None:
     three = generator.generate(Condition(formula="TiO2"), 4, 0, steps=6, candidates=3)
     assert [r.wyckoff for r in one.rows] == [r.wyckoff for r in three.rows]
     assert all(row.denoising_error > 0 for row in three.rows)
+
+
+def test_mixed_precision_rounds_the_guess_and_nothing_else(generator: Generator, known: CrystalBatch) -> None:
+    """The guess is off by bfloat16's rounding, far less than that at another noise level, and keeps its type."""
+    early, late = torch.full((len(known),), 0.2), torch.full((len(known),), 0.8)
+
+    def guess(level: torch.Tensor, *, mixed: bool) -> torch.Tensor:
+        with torch.no_grad():
+            found = network_denoiser(generator.geometry, mixed_precision=mixed)(known, level, level)
+        assert {found.displacements.dtype, found.lattice_params.dtype} == {torch.float32}
+        return found.lattice_params
+
+    exact, rounded, other = guess(early, mixed=False), guess(early, mixed=True), guess(late, mixed=False)
+    assert not torch.equal(exact, rounded)
+    assert (rounded - exact).norm() < 0.2 * (other - exact).norm()

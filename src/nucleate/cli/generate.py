@@ -89,6 +89,13 @@ def generate(
             "module:function of an energy; may be repeated; none switches it off.  [default: distance=20]",
         ),
     ] = None,
+    mixed_precision: Annotated[
+        bool,
+        typer.Option(
+            "--mixed-precision",
+            help="Matrix products in bfloat16: faster on accelerators and on processors made for it.",
+        ),
+    ] = False,
     workers: Annotated[
         int,
         typer.Option(
@@ -157,6 +164,7 @@ def generate(
             temperature=temperature,
             lattice_temperature=lattice_temperature,
             guidance=parse_strengths(guidance) if guidance else None,
+            mixed_precision=mixed_precision,
             workers=workers,
             out=out,
             on_progress=lambda p: progress.update(

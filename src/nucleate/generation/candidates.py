@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from nucleate.crystal.batch import CrystalBatch
-from nucleate.generation.geometry_sampling import sample_geometry
-from nucleate.models.orbit_transformer import Denoised, NoisyCrystals, OrbitTransformer
+from nucleate.generation.geometry_sampling import network_denoiser
+from nucleate.models.orbit_transformer import OrbitTransformer
 from nucleate.processes.choice import ProcessChoice
 from nucleate.processes.denoising_error import NOISE_LEVELS, denoising_error, replace_where
 from nucleate.processes.geometry_flow import GeometryFlow
 from nucleate.processes.geometry_process import GeometryNoise
-from nucleate.processes.sampler import Guide
+from nucleate.processes.sampler import GivenGeometry, Guide, sample_geometry
 from nucleate.shapes import Float
 
 
@@ -28,6 +28,7 @@ def likeliest_geometry(
     candidates: int = 1,
     lattice_temperature: float = 1.0,
     source: int = 0,
+    mixed_precision: bool = False,
     steps: int = 40,
     lattice_params: Float[Tensor, "crystals 6"] | None = None,
     guide: Guide | None = None,
@@ -44,6 +45,7 @@ def likeliest_geometry(
         candidates: geometries drawn for each crystal.
         lattice_temperature: scale of the lattice noise the flow starts from; below 1 the cells are more typical.
         source: data source token of all.
+        mixed_precision: matrix products in bfloat16.
         steps: passes of the network for each candidate.
         lattice_params: given lattices.
         guide: improves every guess (``processes.guidance``).
@@ -54,27 +56,22 @@ def likeliest_geometry(
     starts = [replace(start, normals=start.normals * lattice_temperature) for start in starts]
     # All candidates of a crystal are judged with the same noises: their errors then differ by what they are.
     noises = [GeometryNoise.draw_by_crystal(templates, list(streams)) for _ in NOISE_LEVELS]
-    token = torch.full((len(templates),), source, dtype=torch.int64, device=templates.device)
-
-    def denoiser(crystals: CrystalBatch, coord_time: Tensor, lattice_time: Tensor) -> Denoised:
-        return network(NoisyCrystals(crystals, coord_time, lattice_time, token))
-
+    denoiser = network_denoiser(network, source=source, mixed_precision=mixed_precision)
     best: CrystalBatch | None = None
     least = torch.empty(0)
     for start in starts:
         sampled = sample_geometry(
-            network,
             choice.process,
             templates,
-            start,
-            source=source,
+            denoiser,
+            noise=start,
             steps=steps,
             solver=choice.solver,
             schedule=choice.schedule,
+            given=None if lattice_params is None else GivenGeometry.lattices(templates, lattice_params),
             streams=list(streams),
-            lattice_variance=choice.lattice_variance,
-            lattice_params=lattice_params,
             guide=guide,
+            lattice_variance=choice.lattice_variance,
             on_step=on_step,
         )
         error = denoising_error(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import fields
 
 import torch
 from torch import Tensor
@@ -11,11 +12,9 @@ from torch import Tensor
 from nucleate.crystal.batch import CrystalBatch
 from nucleate.models.graph import OrbitGraph, orbit_graph
 from nucleate.models.orbit_transformer import Denoised, NoisyCrystals, OrbitTransformer
-from nucleate.processes import sampler
 from nucleate.processes.choice import ProcessChoice
-from nucleate.processes.geometry_process import GeometryDenoiser, GeometryNoise, GeometryProcess
+from nucleate.processes.geometry_process import GeometryDenoiser
 from nucleate.processes.guidance import GuidanceTerm, guide_by
-from nucleate.processes.level_table import LevelTable
 from nucleate.processes.penalties import (
     PAIR_RADIUS,
     Penalty,
@@ -24,9 +23,7 @@ from nucleate.processes.penalties import (
     energy_function,
     volume_penalty_of,
 )
-from nucleate.processes.sampler import GivenGeometry, Guide
-from nucleate.processes.schedule import Schedule
-from nucleate.shapes import Float
+from nucleate.processes.sampler import Guide
 
 MAX_EDGES = 60_000
 """Most edges of the neighbour graph in one pass of the network, estimated; about 1 kB of memory each per layer."""
@@ -48,12 +45,22 @@ def passes_by_size(templates: CrystalBatch, *, radius: float, max_edges: int = M
     return passes
 
 
-def network_denoiser(network: OrbitTransformer, *, source: int = 0) -> GeometryDenoiser:
-    """The network as processes ask it: noisy crystals and their levels in, a guess at the clean ones out."""
+def network_denoiser(
+    network: OrbitTransformer, *, source: int = 0, mixed_precision: bool = False
+) -> GeometryDenoiser:
+    """The network as processes ask it: noisy crystals and their levels in, a guess at the clean ones out.
+
+    Args:
+        network: in evaluation mode.
+        source: data source token of all.
+        mixed_precision: matrix products in bfloat16; positions, cells and the guess keep their type.
+    """
 
     def denoise(crystals: CrystalBatch, coord_level: Tensor, lattice_level: Tensor) -> Denoised:
         token = torch.full((len(crystals),), source, dtype=torch.int64, device=crystals.device)
-        return network(NoisyCrystals(crystals, coord_level, lattice_level, token))
+        with torch.autocast(crystals.device.type, dtype=torch.bfloat16, enabled=mixed_precision):
+            guess = network(NoisyCrystals(crystals, coord_level, lattice_level, token))
+        return Denoised(*(getattr(guess, field.name).to(crystals.dtype) for field in fields(Denoised)))
 
     return denoise
 
@@ -87,56 +94,3 @@ def make_guide(
 
     terms = [GuidanceTerm(term(name), strength) for name, strength in strengths.items() if strength]
     return guide_by(choice.process, terms, lattice_variance=choice.lattice_variance) if terms else None
-
-
-def sample_geometry(
-    network: OrbitTransformer,
-    process: GeometryProcess,
-    templates: CrystalBatch,
-    noise: GeometryNoise,
-    *,
-    source: int = 0,
-    steps: int = 40,
-    solver: str = "ddim",
-    schedule: Schedule | None = None,
-    lattice_params: Float[Tensor, "crystals 6"] | None = None,
-    given: GivenGeometry | None = None,
-    streams: list[torch.Generator] | None = None,
-    guide: Guide | None = None,
-    lattice_variance: LevelTable | None = None,
-    on_step: Callable[[], None] | None = None,
-) -> CrystalBatch:
-    """Crystals on the templates, from noise (t = 1) to data (t = 0); see ``processes.sampler.sample_geometry``.
-
-    Args:
-        network: in evaluation mode.
-        process: the noise it was trained with.
-        templates: groups, positions and elements; the geometry is not read.
-        noise: where sampling starts.
-        source: data source token of all.
-        steps: passes of the network.
-        solver: one of ``processes.solver.SOLVERS``.
-        schedule: noise level at each time; linear by default.
-        lattice_params: given lattices of all crystals, clean at every step; only the coordinates then move.
-        given: any other given part of the geometry, instead of ``lattice_params``.
-        streams: one per crystal, what a stochastic solver draws from.
-        guide: improves every guess (``processes.guidance``).
-        lattice_variance: learned variance of stochastic steps.
-        on_step: called after each pass.
-    """
-    if lattice_params is not None:
-        given = GivenGeometry.lattices(templates, lattice_params)
-    return sampler.sample_geometry(
-        process,
-        templates,
-        network_denoiser(network, source=source),
-        noise=noise,
-        steps=steps,
-        solver=solver,
-        schedule=schedule,
-        given=given,
-        streams=streams,
-        guide=guide,
-        lattice_variance=lattice_variance,
-        on_step=on_step,
-    )
