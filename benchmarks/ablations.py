@@ -161,6 +161,7 @@ ARMS = {
     "distance": Arm("with the distance penalty", {"distance_weight": 0.1}),
     "volume": Arm("with the volume penalty", {"volume_weight": 0.1}),
     "density": Arm("with the density penalty", {"density_weight": 0.1}),
+    "bond_valence": Arm("with the bond valence penalty", {"bond_valence_weight": 0.1}),
     "energy": Arm("with the energy penalty (repulsion)", {"energy_weight": 0.1}),
 }
 

@@ -33,7 +33,7 @@ def test_guidance_changes_geometry_and_nothing_else(generator: Generator) -> Non
         not np.allclose(a.lattice_params, b.lattice_params) for a, b in zip(plain, guided, strict=True)
     )
     with pytest.raises(ConfigError, match="neither repulsion nor of the form"):
-        generator.generate(condition, 1, 0, steps=STEPS, guidance={"bond_valence": 1.0})
+        generator.generate(condition, 1, 0, steps=STEPS, guidance={"sympathy": 1.0})
 
 
 def test_atoms_are_kept_apart_unless_that_is_switched_off(generator: Generator, tmp_path: Path) -> None:

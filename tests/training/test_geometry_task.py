@@ -110,7 +110,7 @@ def test_the_volume_penalty_is_zero_where_the_volume_is_expected() -> None:
     assert float(penalty[1]) == pytest.approx(9.0, rel=1e-3)
 
 
-@pytest.mark.parametrize("name", ["distance", "volume", "density", "energy"])
+@pytest.mark.parametrize("name", ["distance", "volume", "density", "bond_valence", "energy"])
 def test_every_penalty_is_a_switch_that_reaches_the_weights(content: SourcedCrystals, name: str) -> None:
     network = OrbitTransformer(SMALL)
     plain = GeometryTask(_choice(content))

@@ -223,11 +223,12 @@ def test_physics_penalties_are_recorded_and_change_the_weights(
         volume_weight=0.1,
         density_weight=0.1,
         energy_weight=0.1,
+        bond_valence_weight=0.1,
     )
     helped = train(store_path, config, out=tmp_path / "helped")
     with (tmp_path / "helped" / "metrics.csv").open() as stream:
         values = {r["quantity"]: float(r["value"]) for r in csv.DictReader(stream) if r["split"] == "train"}
-    assert values.keys() >= {"distance", "volume", "density", "energy"}
+    assert values.keys() >= {"distance", "volume", "density", "bond_valence", "energy"}
     assert np.isfinite(list(values.values())).all()
     assert not _equal(_weights(plain.weights, "geometry"), _weights(helped.weights, "geometry"))
 

@@ -85,8 +85,8 @@ def generate(
         list[str] | None,
         typer.Option(
             metavar="TERM=STRENGTH",
-            help="Soft physics that pulls while sampling: distance, volume, density, repulsion, or the "
-            "module:function of an energy; may be repeated; none switches it off.  [default: distance=20]",
+            help="Soft physics that pulls while sampling: distance, volume, density, bond_valence, repulsion, "
+            "or the module:function of an energy; may be repeated; none switches it off.  [default: distance=20]",
         ),
     ] = None,
     mixed_precision: Annotated[

@@ -2,56 +2,41 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Mapping
 
 import numpy as np
 
 from nucleate.evaluation.surroundings import Surroundings
+from nucleate.physics.bond_valence import SOFTNESS, bond_valence_table
 from nucleate.shapes import Float
-
-SOFTNESS = 0.31
-"""Å, of the element parameters of O'Keeffe and Brese 1991."""
 
 CUTOFF = 4.0
 """Å; a bond that long has a valence below 0.02."""
-
-
-@functools.cache
-def _parameters() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """(r, c, electronegativity, whether an anion former) by atomic number; NaN where there is none."""
-    # pymatgen takes a second to load, and only bond valences need its table.
-    from pymatgen.core.bond_valence import BV_PARAMS, ELECTRONEG  # noqa: PLC0415
-
-    r, c, chi = (np.full(128, np.nan) for _ in range(3))
-    anion = np.zeros(128, dtype=bool)
-    for element, values in BV_PARAMS.items():
-        r[element.Z], c[element.Z], chi[element.Z] = values["r"], values["c"], float(element.X)
-    anion[[element.Z for element in ELECTRONEG]] = True
-    return r, c, chi, anion
 
 
 def bond_valence_sums(around: Surroundings) -> Float[np.ndarray, "atoms"]:
     """Signed bond valence sum of each atom in valence units; NaN where a bond's element has no parameters.
 
         V_i = sum_j sign(chi_j - chi_i) exp((R_ij - d_ij) / 0.31)
-        R_ij = r_i + r_j - r_i r_j (sqrt(c_i) - sqrt(c_j))^2 / (c_i r_i + c_j r_j)
 
     over neighbours of another element within 4 Å where one of the two forms anions; positive for cations.
 
-    Source: M. O'Keeffe and N. E. Brese, J. Am. Chem. Soc. 113 (1991) 3226, parameters as in pymatgen.
+    Source: M. O'Keeffe and N. E. Brese, J. Am. Chem. Soc. 113 (1991) 3226, parameters and ``R_ij`` of
+    ``physics.bond_valence``.
     """
-    r, c, chi, anion = _parameters()
+    table = bond_valence_table()
+    chi, anion = table.electronegativity, table.forms_anions
     z = np.minimum(around.atomic_numbers, 127)
     near = around.distances <= CUTOFF
     i, j = z[around.first[near]], z[around.second[near]]
     counted = (i != j) & (anion[i] | anion[j])
     i, j, atom = i[counted], j[counted], around.first[near][counted]
     distance = around.distances[near][counted]
-    length = r[i] + r[j] - r[i] * r[j] * (np.sqrt(c[i]) - np.sqrt(c[j])) ** 2 / (c[i] * r[i] + c[j] * r[j])
     # Atoms on top of each other would overflow; a valence of e^50 is as impossible as any larger one.
-    valence = np.exp(np.minimum((length - distance) / SOFTNESS, 50.0)) * np.where(chi[i] < chi[j], 1.0, -1.0)
+    valence = np.exp(np.minimum((table.lengths[i, j] - distance) / SOFTNESS, 50.0)) * np.where(
+        chi[i] < chi[j], 1.0, -1.0
+    )
     return np.bincount(atom, valence, minlength=around.num_atoms)
 
 

@@ -167,8 +167,8 @@ class Generator:
             lattice_temperature: scale of the lattice noise that the geometry starts from; below 1 the cells are more
                 typical, 0 is the most typical one.
             guidance: strength of each soft physical term that pulls on the geometry while it is sampled: distance,
-                volume, density, repulsion, or the ``module:function`` of a differentiable energy; by default
-                ``GUIDANCE``, and nothing where the mapping is empty.
+                volume, density, bond_valence, repulsion, or the ``module:function`` of a differentiable energy; by
+                default ``GUIDANCE``, and nothing where the mapping is empty.
             mixed_precision: matrix products of the geometry network in bfloat16, as it was trained: faster on
                 accelerators and on processors made for it, slower on others; other crystals than without.
             workers: processes that sample side by side, one batch each at a time, with this process's threads shared

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import fields
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from torch import Tensor
 from nucleate.crystal.batch import CrystalBatch
 from nucleate.models.graph import OrbitGraph, orbit_graph
 from nucleate.models.orbit_transformer import Denoised, NoisyCrystals, OrbitTransformer
+from nucleate.processes.bond_valence_penalty import BOND_RADIUS, bond_valence_penalty_of
 from nucleate.processes.choice import ProcessChoice
 from nucleate.processes.geometry_process import GeometryDenoiser
 from nucleate.processes.guidance import GuidanceTerm, guide_by
@@ -72,15 +74,15 @@ def make_guide(
 
     Args:
         choice: the process that is sampled.
-        templates: what is sampled; their compositions say which volumes are expected.
-        strengths: of ``distance``, ``volume``, ``density``, ``repulsion``, or of ``module:function``.
+        templates: what is sampled; their compositions say which volumes and valences are expected.
+        strengths: of ``distance``, ``volume``, ``density``, ``bond_valence``, ``repulsion``, or of ``module:function``.
 
     Raises:
         ConfigError: there is no such term.
     """
 
-    def pairs(crystals: CrystalBatch) -> OrbitGraph:
-        return orbit_graph(crystals, crystals.atoms(), radius=PAIR_RADIUS)
+    def pairs(crystals: CrystalBatch, radius: float = PAIR_RADIUS) -> OrbitGraph:
+        return orbit_graph(crystals, crystals.atoms(), radius=radius)
 
     def term(name: str) -> Penalty:
         if name == "volume":
@@ -89,6 +91,9 @@ def make_guide(
             return density_penalty
         if name == "distance":
             return lambda crystals: distance_penalty(crystals, pairs(crystals)) * crystals.num_atoms_primitive
+        if name == "bond_valence":
+            bonds = bond_valence_penalty_of(templates, partial(pairs, radius=BOND_RADIUS))
+            return lambda crystals: bonds(crystals) * crystals.num_atoms_primitive
         energy = energy_function(name, pairs)
         return lambda crystals: energy(crystals) * crystals.num_atoms_primitive
 

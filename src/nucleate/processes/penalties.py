@@ -129,19 +129,23 @@ def volume_penalty_of(template: CrystalBatch) -> Penalty:
 
 
 def _expected_log_volumes(crystals: CrystalBatch) -> tuple[Tensor, Tensor]:
-    ends = crystals.num_orbits.cumsum(0).tolist()
-    elements, counts = crystals.atomic_numbers.tolist(), crystals.multiplicities.tolist()
-    compositions: list[dict[int, int]] = []
-    begin = 0
-    for end in ends:
-        composition: dict[int, int] = {}
-        for z, m in zip(elements[begin:end], counts[begin:end]):
-            composition[z] = composition.get(z, 0) + m
-        compositions.append(composition)
-        begin = end
-    estimates = volumes_per_atom(compositions)
+    estimates = volumes_per_atom(compositions(crystals))
     like = crystals.lattice_params
     return torch.as_tensor(np.log(estimates.mean)).to(like), torch.as_tensor(estimates.log_std).to(like)
+
+
+def compositions(crystals: CrystalBatch) -> list[dict[int, int]]:
+    """Atoms of each element, by atomic number, in the conventional cell of each crystal."""
+    elements, counts = crystals.atomic_numbers.tolist(), crystals.multiplicities.tolist()
+    found: list[dict[int, int]] = []
+    begin = 0
+    for size in crystals.num_orbits.tolist():
+        composition: dict[int, int] = {}
+        for z, m in zip(elements[begin : begin + size], counts[begin : begin + size]):
+            composition[z] = composition.get(z, 0) + m
+        found.append(composition)
+        begin += size
+    return found
 
 
 def energy_function(name: str, search: PairSearch) -> Penalty:

@@ -59,6 +59,7 @@ class TrainingConfig:
         distance_weight: of the penalty on atoms nearer than real ones; 0 leaves it out.
         volume_weight: of the penalty on volumes far from those of the composition; 0 leaves it out.
         density_weight: of the penalty on densities no solid has; 0 leaves it out.
+        bond_valence_weight: of the penalty on bond valence sums far from the oxidation states; 0 leaves it out.
         energy_weight: of the penalty on energies per atom of a potential; 0 leaves it out.
         energy: that potential: ``repulsion`` (Born-Mayer) or ``module:function`` of your own.
         element_share: share of crystals whose elements are hidden while training geometry; 0 hides none.
@@ -108,6 +109,7 @@ class TrainingConfig:
     distance_weight: float = 0.0
     volume_weight: float = 0.0
     density_weight: float = 0.0
+    bond_valence_weight: float = 0.0
     energy_weight: float = 0.0
     energy: str = "repulsion"
     element_share: float = 0.0
@@ -216,6 +218,7 @@ _NOT_NEGATIVE = (
     "distance_weight",
     "volume_weight",
     "density_weight",
+    "bond_valence_weight",
     "energy_weight",
     "element_weight",
     "property_weight",

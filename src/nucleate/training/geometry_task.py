@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from nucleate.crystal.batch import CrystalBatch
 from nucleate.crystal.lattice_torch import free_lattice_params
 from nucleate.models.orbit_transformer import MASKED_ELEMENT, Denoised, NoisyCrystals, OrbitTransformer
 from nucleate.models.property_head import PropertyHead
+from nucleate.processes.bond_valence_penalty import BOND_RADIUS, bond_valence_penalty
 from nucleate.processes.choice import ProcessChoice
 from nucleate.processes.geometry_process import GeometryNoise, NoisyGeometry, clean_guess, geometry_losses
 from nucleate.processes.penalties import (
@@ -72,6 +74,7 @@ class PenaltyWeights:
 
     Attributes:
         distance, volume, density, energy: see ``processes.penalties``.
+        bond_valence: see ``processes.bond_valence_penalty``.
         energy_name: the potential.
     """
 
@@ -80,11 +83,12 @@ class PenaltyWeights:
     density: float = 0.0
     energy: float = 0.0
     energy_name: str = "repulsion"
+    bond_valence: float = 0.0
 
     @property
     def any(self) -> bool:
         """Whether one is switched on."""
-        return bool(self.distance or self.volume or self.density or self.energy)
+        return bool(self.distance or self.volume or self.density or self.energy or self.bond_valence)
 
     def of(self, crystals: CrystalBatch, level: Float[Tensor, "crystals"]) -> dict[str, tuple[float, Tensor]]:
         """(weight, mean over the batch) of each penalty that is switched on.
@@ -103,6 +107,9 @@ class PenaltyWeights:
         if self.energy:
             energy = energy_function(self.energy_name, image_pairs)(crystals)
             terms["energy"] = (self.energy, (torch.asinh(energy) * (1 - level)).mean())
+        if self.bond_valence:
+            bonds = bond_valence_penalty(crystals, partial(image_pairs, radius=BOND_RADIUS))
+            terms["bond_valence"] = (self.bond_valence, (torch.asinh(bonds) * (1 - level)).mean())
         return terms
 
 

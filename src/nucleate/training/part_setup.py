@@ -45,6 +45,7 @@ def make_geometry_task(config: TrainingConfig, choice: ProcessChoice, beside: nn
             config.density_weight,
             config.energy_weight,
             config.energy,
+            config.bond_valence_weight,
         ),
         element_share=config.element_share,
         element_weight=config.element_weight,
