@@ -22,11 +22,13 @@ import pyarrow.parquet as pq
 import torch
 from pymatgen.analysis.structure_matcher import StructureMatcher
 
+from nucleate.cli.generate import parse_strengths
 from nucleate.crystal import Crystal, CrystalBatch, UnitCell, encode
 from nucleate.generation.candidates import likeliest_geometry
-from nucleate.generation.geometry_sampling import passes_by_size
+from nucleate.generation.geometry_sampling import make_guide, passes_by_size
 from nucleate.models.checkpoint import load_checkpoint
 from nucleate.models.orbit_transformer import NUM_ELEMENTS
+from nucleate.processes.choice import ProcessChoice
 from nucleate.processes.geometry_flow import GeometryFlow, GeometryNoise
 from real_structures import describe_run, print_run, write_json
 
@@ -57,6 +59,7 @@ def draw(
     seed: int,
     random: bool,
     mixed_precision: bool,
+    guidance: dict[str, float],
 ) -> list[Crystal]:
     flow = GeometryFlow(checkpoint.lattice_mean, checkpoint.lattice_std)
     templates = CrystalBatch.from_crystals(truth, dtype=torch.float32)
@@ -79,6 +82,7 @@ def draw(
                 steps=steps,
                 source=source,
                 mixed_precision=mixed_precision,
+                guide=make_guide(ProcessChoice.of_flow(flow), templates[index], guidance),
             )
         for i, crystal in zip(chosen, result.to_crystals(), strict=True):
             found[i] = crystal
@@ -125,6 +129,7 @@ def main() -> None:
     parser.add_argument("--lattice-temperature", type=float, default=0.5)
     parser.add_argument("--candidates", type=int, default=1, help="geometries per try, the likeliest kept")
     parser.add_argument("--mixed-precision", action="store_true", help="matrix products in bfloat16")
+    parser.add_argument("--guidance", nargs="+", default=["none"], metavar="TERM=STRENGTH")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
@@ -147,6 +152,7 @@ def main() -> None:
                 seed=options.seed,
                 random=kind == "random",
                 mixed_precision=options.mixed_precision,
+                guidance=parse_strengths(options.guidance),
             )
             for k in range(options.tries)
         ]
