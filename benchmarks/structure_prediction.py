@@ -78,6 +78,7 @@ def predict(job: dict[str, Any]) -> dict[str, Any]:
         job["k"],
         job["seed"],
         candidates=job["candidates"],
+        temperature=job["temperature"],
     )
     energies: list[float | None] = [None] * len(made)
     if job["energies"]:
@@ -216,6 +217,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--candidates", type=int, default=1, help="geometries per sample, the likeliest kept")
+    parser.add_argument("--temperature", type=float, default=1.0, help="of the templates")
     parser.add_argument("--energies", action="store_true", help="choose by CHGNet's energy as well")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--out", type=Path)
@@ -236,6 +238,7 @@ def main() -> None:
                 "k": options.k,
                 "seed": options.seed + i,
                 "candidates": options.candidates,
+                "temperature": options.temperature,
                 "energies": options.energies,
                 "groups": groups,
             },
@@ -244,7 +247,7 @@ def main() -> None:
     ]
     digest = nucleate.load(options.weights).digest[:12]
     energies = "-energies" if options.energies else ""
-    label = f"{options.pool}-{digest}-{options.k}-{options.candidates}-{options.seed}{energies}"
+    label = f"{options.pool}-{digest}-{options.k}-{options.candidates}-t{options.temperature}-{options.seed}{energies}"
     path = options.work / f"csp-{label}.jsonl"
     done = list(results(predict, jobs, path, weights=options.weights, workers=options.workers))
     done.sort(key=lambda result: result["number"])

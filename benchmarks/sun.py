@@ -57,6 +57,7 @@ def own_set(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         options.seed,
         candidates=options.candidates,
         steps=options.steps,
+        temperature=options.temperature,
         guidance=parse_strengths(options.guidance or ["distance=20"]),
         out=folder,
     )
@@ -67,7 +68,7 @@ def own_set(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     write_json(costs, {"core_seconds": spent})
     return {
         "core_seconds": spent,
-        "note": f"nucleate, weights {generator.digest[:12]}, {options.candidates} candidates",
+        "note": f"nucleate, weights {generator.digest[:12]}, {options.candidates} candidates, temperature {options.temperature}",
     }
 
 
@@ -149,6 +150,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--candidates", type=int, default=1)
     parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--temperature", type=float, default=1.0, help="of the templates")
     parser.add_argument("--guidance", action="append", metavar="TERM=STRENGTH", help="[default: distance=20]")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
@@ -176,7 +178,7 @@ def main() -> None:
                 / "sets"
                 / "-".join(
                     [
-                        f"nucleate-{digest}-c{options.candidates}-s{options.steps}",
+                        f"nucleate-{digest}-c{options.candidates}-s{options.steps}-t{options.temperature}",
                         *(options.guidance or ["distance=20"]),
                     ]
                 )
