@@ -68,7 +68,8 @@ def own_set(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     write_json(costs, {"core_seconds": spent})
     return {
         "core_seconds": spent,
-        "note": f"nucleate, weights {generator.digest[:12]}, {options.candidates} candidates, temperature {options.temperature}",
+        "note": f"nucleate, weights {generator.digest[:12]}, {options.candidates} candidates, "
+        f"temperature {options.temperature}",
     }
 
 
