@@ -8,6 +8,9 @@ periodic table, each with a known energy; the hull is that of the
 formation energies of crystals of MP-20, with elements at zero. Every run is a fresh ``nucleate screen`` in
 processes of its own. Wall time is that of the command, processor time that of all its processes; memory is sampled over
 the whole tree of processes (the sum counts shared pages once for each process) and for the largest of them.
+
+With ``--copies 2`` two runs of one worker also work side by side, each on all candidates. They share nothing but the
+machine: twice the time of one run alone over the time of both together is what two workers could reach at most there.
 """
 
 from __future__ import annotations
@@ -19,6 +22,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -85,36 +90,56 @@ def write_candidates(data: Path, path: Path, number: int, *, seed: int) -> None:
 
 
 class Watch(threading.Thread):
-    """Memory of a tree of processes while it lives, and the processor time it took."""
+    """Memory of a tree of processes while it lives, and the processor time of each kind of process in it."""
 
     def __init__(self, pid: int) -> None:
         super().__init__(daemon=True)
         self._root = psutil.Process(pid)
         self._seconds: dict[int, float] = {}
-        self.total = self.largest = 0
+        self._kinds: dict[int, str] = {}
+        self.total = 0
+        self.largest: Counter[str] = Counter()
         self.done = False
 
     def run(self) -> None:
         while not self.done:
-            sizes = []
+            total = 0
             try:
                 for process in (self._root, *self._root.children(recursive=True)):
                     with process.oneshot():
-                        sizes.append(process.memory_info().rss)
-                        times = process.cpu_times()
+                        kind = "driver" if process == self._root else _kind(process)
+                        self._kinds[process.pid] = kind  # a new process has its command a moment later
+                        size, times = process.memory_info().rss, process.cpu_times()
                         self._seconds[process.pid] = times.user + times.system
+                        self.largest[kind] = max(self.largest[kind], size)
+                        total += size
             except psutil.Error:
                 pass
-            self.total, self.largest = max(self.total, sum(sizes)), max([self.largest, *sizes])
+            self.total = max(self.total, total)
             time.sleep(0.5)
 
     @property
-    def seconds(self) -> float:
-        return sum(self._seconds.values())
+    def seconds(self) -> dict[str, float]:
+        """Processor time by kind of process."""
+        found: Counter[str] = Counter()
+        for pid, seconds in self._seconds.items():
+            found[self._kinds[pid]] += seconds
+        return {kind: round(seconds, 1) for kind, seconds in found.items()}
 
-    @property
-    def driver_seconds(self) -> float:
-        return self._seconds.get(self._root.pid, 0.0)
+
+def _kind(process: psutil.Process) -> str:
+    command = " ".join(process.cmdline())
+    if "isolated_worker" in command:
+        return "isolated"
+    return "worker" if "spawn_main" in command else "helper"
+
+
+def side_by_side(table: Path, store: Path, out: Path, copies: int) -> dict[str, Any]:
+    """Several runs of one worker at the same time: the wall time until all are done, and all their processor time."""
+    with ThreadPoolExecutor(copies) as pool:
+        runs = list(pool.map(lambda copy: measure(table, store, Path(f"{out}-{copy}"), 1), range(copies)))
+    wall, seconds = max(run["wall_s"] for run in runs), sum(run["cpu_s"] for run in runs)
+    return {**runs[0], "wall_s": wall, "cpu_s": round(seconds, 1)}
 
 
 def measure(table: Path, store: Path, out: Path, workers: int) -> dict[str, Any]:
@@ -144,9 +169,9 @@ def measure(table: Path, store: Path, out: Path, workers: int) -> dict[str, Any]
     run = json.loads((out / "run.json").read_text())
     return {
         "wall_s": round(wall, 1),
-        "cpu_s": round(watch.seconds, 1),
-        "driver_cpu_s": round(watch.driver_seconds, 1),
-        "largest_process_MB": round(watch.largest / 1e6),
+        "cpu_s": round(sum(watch.seconds.values()), 1),
+        "cpu_s_by_kind": watch.seconds,
+        "largest_process_MB": {kind: round(size / 1e6) for kind, size in watch.largest.items()},
         "all_processes_MB": round(watch.total / 1e6),
         "load": round(os.getloadavg()[0], 1),
         "steps": {step["step"]: [step["given"], step["passed"]] for step in run["steps"]},
@@ -161,6 +186,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--numbers", type=int, nargs="+", default=[5000, 10_000, 20_000, 100_000])
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--copies", type=int, default=1, help="runs of one worker side by side")
     parser.add_argument("--references", type=int, default=6000, help="crystals of MP-20 in the hull")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
@@ -176,24 +202,31 @@ def main() -> None:
     results = arguments.work / "results.jsonl"
     done = set()
     if results.exists():
-        done = {(row["n"], row["workers"]) for row in map(json.loads, results.read_text().splitlines())}
+        rows = map(json.loads, results.read_text().splitlines())
+        done = {(row["n"], row["workers"], row["copies"]) for row in rows}
     for number in arguments.numbers:
         table = arguments.work / f"candidates-{number}.parquet"
         if not table.exists():
             write_candidates(arguments.data, table, number, seed=arguments.seed)
-        for workers in arguments.workers:
-            if (number, workers) in done:
+        copies = [(1, arguments.copies)] if arguments.copies > 1 else []
+        for workers, copy in [*((workers, 1) for workers in arguments.workers), *copies]:
+            if (number, workers, copy) in done:
                 continue
             out = arguments.work / f"screened-{number}-{workers}-{time.time_ns()}"
-            row = {"n": number, "workers": workers, **measure(table, store, out, workers)}
+            found = (
+                measure(table, store, out, workers) if copy == 1 else side_by_side(table, store, out, copy)
+            )
+            row = {"n": number, "workers": workers, "copies": copy, **found}
             with results.open("a") as file:
                 file.write(json.dumps(row) + "\n")
     for line in results.read_text().splitlines():
         row = json.loads(line)
+        each = 1000 * row["cpu_s"] / row["n"] / row["copies"]
+        what = f"{row['workers']} workers" if row["copies"] == 1 else f"{row['copies']} runs side by side"
         print(
-            f"{row['n']:8,d} candidates, {row['workers']} workers: {row['wall_s']:.1f} s wall, {row['cpu_s']:.1f} s "
-            f"processor ({1000 * row['cpu_s'] / row['n']:.2f} ms each), {row['largest_process_MB']} MB in the largest "
-            f"process, {row['all_processes_MB']} MB in all, load {row['load']}; {row['steps']}"
+            f"{row['n']:8,d} candidates, {what}: {row['wall_s']:.1f} s wall, {row['cpu_s']:.1f} s processor "
+            f"({each:.2f} ms each; {row['cpu_s_by_kind']}), {row['all_processes_MB']} MB in all (largest "
+            f"{row['largest_process_MB']}), load {row['load']}; {row['steps']}"
         )
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
 from ase.calculators.emt import EMT
 from faulty_emt import DIARY, DIES, DIES_ONCE, HANGS, NAN, RAISES, metals
+from quick_step import QuickStep
 
 from nucleate.errors import PotentialError
 from nucleate.screening.isolation import IsolatedProcess
 from nucleate.screening.relax_step import RelaxStep, Settings
-from nucleate.screening.step import Resources, StepItem, StepResult, make_step
+from nucleate.screening.step import Resources, Step, StepItem, StepResult, make_step
 
 TIMEOUT = 15.0
 
@@ -24,7 +26,7 @@ def diary(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return path
 
 
-def _run(items: list[StepItem], step: RelaxStep, timeout: float = TIMEOUT) -> dict[str, StepResult]:
+def _run(items: list[StepItem], step: Step, timeout: float = TIMEOUT) -> dict[str, StepResult]:
     process = IsolatedProcess(timeout)
     try:
         return {items[place].candidate_id: result for place, result in process.run(step, items)}
@@ -72,3 +74,34 @@ def test_a_potential_that_is_not_there_is_said_before_any_crystal() -> None:
     with pytest.raises(PotentialError, match=r"no\.such\.module"):
         process.prepare(step)
     process.close()
+
+
+@pytest.mark.parametrize(
+    ("fault", "is_quick", "again"),
+    [
+        (
+            "dies",
+            True,
+            2,
+        ),  # verdicts that wait for a common message die with their process, and are found again
+        ("dies", False, 1),  # each is sent as it is found
+        ("raises", True, 1),
+    ],
+)
+def test_quick_verdicts_are_sent_together_and_none_is_lost(
+    diary: Path, fault: str, is_quick: bool, again: int
+) -> None:
+    symbols = ("Cu", "Ag", "Ni", "Pd", "Au")
+    found = _run(_items(*symbols), QuickStep("Ni", fault, is_quick))
+    assert {name: result.status for name, result in found.items()} == {
+        **dict.fromkeys(symbols, "passed"),
+        "Ni": "failed",
+    }
+    assert ("on purpose" if fault == "raises" else "2 times") in found["Ni"].reason
+    begun = Counter(diary.read_text().split())
+    assert {name: begun[name] for name in ("Cu", "Ag", "Pd", "Au")} == {
+        "Cu": again,
+        "Ag": again,
+        "Pd": 1,
+        "Au": 1,
+    }

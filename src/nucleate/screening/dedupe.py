@@ -19,6 +19,7 @@ from nucleate.evaluation.candidate_store import PART_SIZE, CandidateStore, Part,
 from nucleate.evaluation.formula_index import crystal_keys
 from nucleate.evaluation.set_matching import match_set
 from nucleate.evaluation.workers import Workers
+from nucleate.screening.parcels import map_in_parcels
 from nucleate.screening.settings import DedupeSettings
 from nucleate.screening.step import settings_digest
 from nucleate.screening.stored_item import StoredItem
@@ -61,7 +62,7 @@ def representatives(
         candidates,
         keys,
         settings.matcher(),
-        map=workers.map,
+        map=partial(map_in_parcels, workers),
         kept=kept,
         on_progress=on_progress,
     ).representative
@@ -85,7 +86,7 @@ def current_candidates(
         symprec: tolerance of the encoding, Å.
         workers: where they are encoded.
     """
-    parts = workers.map(partial(_part, str(folder.resolve()), symprec), _parts(items))
+    parts = map_in_parcels(workers, partial(_part, str(folder.resolve()), symprec), _parts(items))
     return CandidateStore(str(folder), list(parts))
 
 

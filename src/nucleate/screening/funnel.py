@@ -25,6 +25,7 @@ from nucleate.evaluation.workers import Workers
 from nucleate.screening.dedupe import bucket_keys, current_candidates, representatives
 from nucleate.screening.drawing import draw_screening
 from nucleate.screening.funnel_state import FunnelState, StepCount
+from nucleate.screening.housekeeping import little_housekeeping
 from nucleate.screening.journal import Journal
 from nucleate.screening.output import RUN_FILE, ScreeningFolder
 from nucleate.screening.pool import CandidatePool
@@ -100,7 +101,8 @@ def screen(
         kept = str(work.resolve())
         resources = replace(settings.resources, cache=kept, scratch=str(work.resolve() / "scratch"))
         settings = replace(settings, resources=resources)
-        with workers or Workers(1) as pool, _said_when_interrupted():
+        workers = workers or Workers(1)
+        with little_housekeeping(workers), workers as pool, _said_when_interrupted():
             state, journal, columns, known = _run(crystals, settings, work, pool, tell)
             tell(Progress("writing", 0, 1))
             results = ScreeningFolder(folder, state, journal, columns)

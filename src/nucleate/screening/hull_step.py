@@ -89,6 +89,11 @@ class HullStep:
         """Crystals in a task."""
         return self.settings.batch_size
 
+    @property
+    def is_quick(self) -> bool:
+        """Whether no energy has to be computed."""
+        return bool(self.resources.energy_column)
+
     by_chemical_system = True
     """Crystals of one chemical system go to one worker, so that its phase diagram is made once."""
 

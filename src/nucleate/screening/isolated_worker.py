@@ -53,17 +53,29 @@ def _answer(connection: Connection, kind: str, content: list[Any]) -> None:
         connection.send(("done", step.digest()))
     elif kind == "one":
         step, item = content
-        connection.send(("result", 0, lighter(run_one(step, item), item)))
+        connection.send(("results", [(0, lighter(run_one(step, item), item))]))
     elif kind == "many":
-        batch: BatchStep
-        items: Sequence[StepItem]
-        batch, items = content
-        for place, result in batch.run_many(items):
-            connection.send(("result", place, lighter(checked(batch, result), items[place])))
+        _send_many(connection, *content)
         connection.send(("done", None))
     else:
         function: Callable[..., Any] = content[0]
         connection.send(("done", function(*content[1])))
+
+
+def _send_many(connection: Connection, step: BatchStep, items: Sequence[StepItem]) -> None:
+    """Send verdicts as they are found; those of a quick step are collected, since a message costs more than they do."""
+    wait = BEAT_SECONDS if getattr(step, "is_quick", False) else 0.0
+    found: list[tuple[int, StepResult]] = []
+    last = time.monotonic()
+    try:
+        for place, result in step.run_many(items):
+            found.append((place, lighter(checked(step, result), items[place])))
+            if time.monotonic() - last >= wait:
+                connection.send(("results", found))
+                found, last = [], time.monotonic()
+    finally:
+        if found:
+            connection.send(("results", found))
 
 
 def run_one(step: Step, item: StepItem) -> StepResult:

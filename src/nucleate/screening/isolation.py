@@ -119,8 +119,9 @@ class IsolatedProcess:
             self._send("many", self.timeout, step, items)
             while True:
                 answer, *rest = self._receive(time.monotonic() + self.timeout)
-                if answer == "result":
-                    yield rest[0], whole(rest[1], items[rest[0]])
+                if answer == "results":
+                    for place, result in rest[0]:
+                        yield place, whole(result, items[place])
                 elif answer == "fatal":
                     raise rest[1]
                 elif answer in ("done", "raised"):
@@ -137,8 +138,8 @@ class IsolatedProcess:
                 deadline = time.monotonic() + self.timeout
                 while True:
                     answer, *rest = self._receive(deadline)
-                    if answer == "result":
-                        return whole(rest[1], item)
+                    if answer == "results":
+                        return whole(rest[0][0][1], item)
                     if answer == "fatal":
                         raise rest[1]
                     if answer == "raised":

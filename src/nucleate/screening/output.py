@@ -24,6 +24,7 @@ from nucleate.evaluation.report import write_json
 from nucleate.evaluation.workers import Workers
 from nucleate.screening.funnel_state import IN, STATUS, FunnelState
 from nucleate.screening.journal import Journal, artefacts
+from nucleate.screening.parcels import map_in_parcels
 from nucleate.screening.stored_item import StoredItem
 
 TABLE_FILE, CSV_FILE, RUN_FILE, CIF_FOLDER, DETAIL_FOLDER = (
@@ -218,7 +219,7 @@ class ScreeningFolder:
             csv_path.open("wb") as rows_as_text,
         ):
             pa_csv.write_csv(texts.empty_table(), rows_as_text)
-            for rows in workers.map(maker, self._sources()):
+            for rows in map_in_parcels(workers, maker, self._sources()):
                 table.write_table(rows.table)
                 rows_as_text.write(rows.text)
                 kept.update(rows.cifs)

@@ -18,6 +18,7 @@ from nucleate.energetics.records import crystal_from_json
 from nucleate.errors import ScreeningError
 from nucleate.evaluation.candidate_store import CandidateStore, Part
 from nucleate.evaluation.workers import Workers
+from nucleate.screening.parcels import map_in_parcels
 from nucleate.shapes import Bool, Int
 
 _FILE, _INDEX = "pool.jsonl", "pool.npz"
@@ -170,7 +171,7 @@ def _build(candidates: CandidateStore, folder: Path, workers: Workers) -> None:
     parts = candidates.parts
     tasks = [parts[first : first + _PARTS] for first in range(0, len(parts), _PARTS)]
     with place.writing(_FILE) as path, path.open("wb") as file:
-        for found in workers.map(partial(_lines, candidates.location), tasks):
+        for found in map_in_parcels(workers, partial(_lines, candidates.location), tasks):
             for name, line in zip(found.ids, found.lines):
                 unique = _unique(name, len(lengths), seen)
                 if unique != name:

@@ -137,6 +137,9 @@ class Step(Protocol):
 class BatchStep(Step, Protocol):
     """A step that does many crystals together faster than one after the other.
 
+    It may also say ``is_quick``: a verdict takes milliseconds, so that several may be sent together, and found again
+    when their process dies; and ``by_chemical_system``: candidates of one chemical system should come together.
+
     Attributes:
         batch_size: candidates that are handed over together.
     """

@@ -1,0 +1,49 @@
+"""Parcels change nothing but the number of pieces, and clusters of a run look at themselves less."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dask
+import distributed
+import numpy as np
+import pytest
+from distributed.protocol import serialize
+
+from nucleate.evaluation.workers import Workers
+from nucleate.screening.housekeeping import SETTINGS, little_housekeeping
+from nucleate.screening.parcels import map_in_parcels, parcel
+
+
+def _sums(arrays: list[np.ndarray]) -> dict[str, Any]:
+    return {"sums": [array.sum(keepdims=True) for array in arrays], "worker": dask.config.get(PROFILE)}
+
+
+PROFILE = "distributed.worker.profile.enabled"
+
+
+def test_parcels_change_nothing_but_the_number_of_pieces() -> None:
+    items = [[np.arange(k, dtype=float), np.ones((k, 3))] * 50 for k in (1, 2, 3, 4, 5)]
+    with Workers(1) as here, Workers(2) as two, little_housekeeping(two):
+        expected = list(map_in_parcels(here, _sums, items))
+        found = list(map_in_parcels(two, _sums, items))
+    for one, other in zip(expected, found, strict=True):
+        assert all(np.array_equal(a, b) for a, b in zip(one["sums"], other["sums"], strict=True))
+    # Settings of the cluster have reached its workers; this process has its own again.
+    assert [result["worker"] for result in found] == [False] * 5
+    assert dask.config.get(PROFILE) is True
+    # Negative control: each array is a frame of its own without a parcel.
+    assert len(serialize(items[1])[1]) == 100
+    assert len(serialize(parcel(items[1]))[1]) == 1
+
+
+@pytest.mark.parametrize("workers", [Workers(1), Workers(2, "tcp://cluster:8786")])
+def test_a_cluster_of_others_keeps_its_settings(workers: Workers) -> None:
+    with little_housekeeping(workers):
+        assert dask.config.get(PROFILE) is True
+
+
+def test_every_setting_is_one_that_dask_knows() -> None:
+    assert distributed.__version__  # it brings the defaults
+    for name in SETTINGS:
+        assert dask.config.get(name) != SETTINGS[name], name
