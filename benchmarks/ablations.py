@@ -158,6 +158,7 @@ ARMS = {
     "one-hot": Arm("element vectors one-hot", {"geometry_one_hot_elements": True}),
     "curriculum": Arm("with the curriculum", {"curriculum": True}),
     "diffusion": Arm("diffusion instead of flow", {"process": "diffusion"}),
+    "muon": Arm("Muon instead of AdamW", {"optimiser": "muon"}),
     "distance": Arm("with the distance penalty", {"distance_weight": 0.1}),
     "volume": Arm("with the volume penalty", {"volume_weight": 0.1}),
     "density": Arm("with the density penalty", {"density_weight": 0.1}),

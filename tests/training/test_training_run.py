@@ -99,11 +99,16 @@ def test_both_parts_are_trained_and_the_folder_says_so(
     assert len(seen) == 8
 
 
-@pytest.mark.parametrize("part", ["geometry", "template"])
+@pytest.mark.parametrize(("part", "optimiser"), [("geometry", "muon"), ("template", "adamw")])
 def test_a_killed_run_goes_on_as_if_it_had_not_been(
-    store_path: Path, small_config: Configs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str
+    store_path: Path,
+    small_config: Configs,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    part: str,
+    optimiser: str,
 ) -> None:
-    config = small_config(part=part, accumulate=2, curriculum=True)
+    config = small_config(part=part, accumulate=2, curriculum=True, optimiser=optimiser)
     train(store_path, config, out=tmp_path / "whole")
     with monkeypatch.context() as patch:
         _kill_at(patch, 6)

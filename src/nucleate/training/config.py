@@ -17,6 +17,7 @@ from nucleate.models.template_transformer import TemplateTransformerConfig
 from nucleate.processes.choice import ProcessKind, checked_solver, default_solver
 from nucleate.processes.schedule import ScheduleName
 from nucleate.processes.solver import SolverName
+from nucleate.training.optimiser import OptimiserName
 
 Part = Literal["geometry", "template", "both"]
 Precision = Literal["bf16-mixed", "32-true"]
@@ -39,10 +40,11 @@ class TrainingConfig:
         max_orbits: crystals with more orbits are left out.
         max_atoms: crystals with more atoms per primitive cell are left out.
         accumulate: batches whose gradients are added before a step.
+        optimiser: AdamW, or Muon for the weight matrices and AdamW for the rest.
         learning_rate: after warm-up.
         final_learning_rate: at the end of the cosine, as a share of ``learning_rate``.
         warmup_steps: steps over which the learning rate grows; at most a tenth of the budget.
-        weight_decay: of AdamW.
+        weight_decay: decoupled from the gradient.
         gradient_clip: largest norm of the gradient.
         ema_decay: of the exponential moving average of the weights, reached gradually.
         precision: bfloat16 autocast (geometry keeps float32), or float32 throughout.
@@ -89,6 +91,7 @@ class TrainingConfig:
     max_orbits: int = 24
     max_atoms: int = 60
     accumulate: int = 1
+    optimiser: OptimiserName = "adamw"
     learning_rate: float = 1e-3
     final_learning_rate: float = 0.02
     warmup_steps: int = 300

@@ -21,6 +21,7 @@ from nucleate.training.compiling import compile_layers, compiles
 from nucleate.training.config import TrainingConfig
 from nucleate.training.crystal_stream import Cursor, SourcedCrystals, TrainingBatch
 from nucleate.training.losses import Losses
+from nucleate.training.optimiser import make_optimiser
 from nucleate.training.tasks import Task
 
 MOST_NON_FINITE = 50
@@ -147,10 +148,13 @@ class NetworkModule(pl.LightningModule):
     # ---- Lightning's hooks ---------------------------------------------------------------------------------
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """AdamW; the learning rate is set before each batch."""
+        """The one asked for; the learning rate is set before each batch."""
         c = self.config
-        return torch.optim.AdamW(
-            self._parameters_to_train(), lr=c.learning_rate, weight_decay=c.weight_decay, betas=(0.9, 0.98)
+        return make_optimiser(
+            c.optimiser,
+            (self.network, self.beside),
+            learning_rate=c.learning_rate,
+            weight_decay=c.weight_decay,
         )
 
     def _parameters_to_train(self) -> list[nn.Parameter]:
