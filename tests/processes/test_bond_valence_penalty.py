@@ -12,6 +12,7 @@ from pymatgen.core.bond_valence import calculate_bv_sum
 
 from nucleate.crystal import Crystal, CrystalBatch, encode
 from nucleate.data.bundled import bundled_crystal
+from nucleate.models.graph import image_pairs
 from nucleate.physics.bond_valence import bond_valence_table
 from nucleate.processes.bond_valence_penalty import (
     BOND_RADIUS,
@@ -19,7 +20,6 @@ from nucleate.processes.bond_valence_penalty import (
     bond_valence_penalty,
     bond_valence_penalty_of,
 )
-from nucleate.training.image_pairs import image_pairs
 
 BONDS = partial(image_pairs, radius=BOND_RADIUS)
 WIDE = partial(image_pairs, radius=3.0)

@@ -10,16 +10,16 @@ import torch
 
 from nucleate.crystal import Crystal, CrystalBatch
 from nucleate.data import Store
+from nucleate.models.graph import image_pairs
 from nucleate.models.orbit_transformer import NoisyCrystals, OrbitTransformer, OrbitTransformerConfig
 from nucleate.models.property_head import PropertyHead, PropertyHeadConfig
 from nucleate.physics import volume_per_atom
 from nucleate.processes.choice import ProcessChoice
 from nucleate.processes.geometry_flow import GeometryFlow
 from nucleate.processes.geometry_process import GeometryNoise, geometry_losses
-from nucleate.processes.penalties import distance_penalty, volume_penalty
+from nucleate.processes.penalties import PAIR_RADIUS, distance_penalty, volume_penalty
 from nucleate.training.crystal_stream import SourcedCrystals, load_crystals
 from nucleate.training.geometry_task import GeometryTask, PenaltyWeights, property_loss
-from nucleate.training.image_pairs import image_pairs
 
 SMALL = OrbitTransformerConfig(scalars=16, vectors=4, hidden=16, layers=1, heads=2)
 
@@ -93,7 +93,7 @@ def test_the_distance_penalty_sees_near_atoms_and_pushes_them_apart() -> None:
     batch = CrystalBatch.from_crystals([_rock_salt(22.0), _rock_salt(4.0)])
     params = batch.lattice_params.clone().requires_grad_()
     moved = batch.replace(lattice_params=params)
-    penalty = distance_penalty(moved, image_pairs(moved))
+    penalty = distance_penalty(moved, image_pairs(moved, radius=PAIR_RADIUS))
     assert penalty[0] == 0
     assert penalty[1] > 0.05
     penalty.sum().backward()

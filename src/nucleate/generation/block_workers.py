@@ -45,13 +45,15 @@ def made_blocks(
             finished += len(block)
             report(float(finished))
         return
-    team = [
-        _Worker(make, max(1, torch.get_num_threads() // workers)) for _ in range(min(workers, len(blocks)))
-    ]
+    # Bytes, since pickled as they are tensors would be put into shared memory, which containers have little of.
+    content = pickle.dumps(make)
+    threads = max(1, torch.get_num_threads() // workers)
+    team: list[_Worker] = []
     waiting = iter(blocks)
     try:
-        for worker in team:
-            worker.begin(next(waiting))
+        for _ in range(min(workers, len(blocks))):
+            team.append(_Worker(content, threads))
+            team[-1].begin(next(waiting))
         while busy := [worker for worker in team if worker.block]:
             ready = wait([worker.connection for worker in busy])
             for worker in [worker for worker in busy if worker.connection in ready]:
@@ -78,13 +80,11 @@ def _report_one(report: Callable[[float], None], finished: int, size: int, share
 class _Worker:
     """A process that makes blocks, and this side of the pipe to it."""
 
-    def __init__(self, make: Make, threads: int) -> None:
+    def __init__(self, content: bytes, threads: int) -> None:
         context = get_context("spawn")
         self.connection, far = context.Pipe()
         self.block: list[int] = []
         self.share = 0.0
-        # Bytes, since pickled as they are tensors would be put into shared memory, which containers have little of.
-        content = pickle.dumps(make)
         self.process: BaseProcess = context.Process(target=_work, args=(far, content, threads), daemon=True)
         self.process.start()
         far.close()
@@ -116,9 +116,8 @@ class _Worker:
 
 def _work(connection: Connection, content: bytes, threads: int) -> None:
     """Life of a process: blocks in, shares and results out, until the other side is gone."""
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # Ctrl-C reaches every process; the one that was called answers it
+    # Ctrl-C reaches every process of a terminal; the one that was called answers it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(threads)
     make: Make = pickle.loads(content)  # what the parent pickled
     while True:

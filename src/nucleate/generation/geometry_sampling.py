@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from nucleate.crystal.batch import CrystalBatch
-from nucleate.models.graph import OrbitGraph, orbit_graph
+from nucleate.models.graph import image_pairs
 from nucleate.models.orbit_transformer import Denoised, NoisyCrystals, OrbitTransformer
 from nucleate.processes.bond_valence_penalty import BOND_RADIUS, bond_valence_penalty_of
 from nucleate.processes.choice import ProcessChoice
@@ -80,9 +80,7 @@ def make_guide(
     Raises:
         ConfigError: there is no such term.
     """
-
-    def pairs(crystals: CrystalBatch, radius: float = PAIR_RADIUS) -> OrbitGraph:
-        return orbit_graph(crystals, crystals.atoms(), radius=radius)
+    pairs = partial(image_pairs, radius=PAIR_RADIUS)
 
     def term(name: str) -> Penalty:
         if name == "volume":
@@ -92,7 +90,7 @@ def make_guide(
         if name == "distance":
             return lambda crystals: distance_penalty(crystals, pairs(crystals)) * crystals.num_atoms_primitive
         if name == "bond_valence":
-            bonds = bond_valence_penalty_of(templates, partial(pairs, radius=BOND_RADIUS))
+            bonds = bond_valence_penalty_of(templates, partial(image_pairs, radius=BOND_RADIUS))
             return lambda crystals: bonds(crystals) * crystals.num_atoms_primitive
         energy = energy_function(name, pairs)
         return lambda crystals: energy(crystals) * crystals.num_atoms_primitive

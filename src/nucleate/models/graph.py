@@ -111,3 +111,13 @@ def orbit_graph(
         rotations=atoms.cart_rotations,
         length_unit=length_unit,
     )
+
+
+def image_pairs(crystals: CrystalBatch, *, radius: float) -> OrbitGraph:
+    """``orbit_graph`` of the crystals' own atoms: every image within the radius of every representative.
+
+    Args:
+        crystals: distances are differentiable in their coordinates and cells.
+        radius: in units of each crystal's (volume per atom)^(1/3).
+    """
+    return orbit_graph(crystals, crystals.atoms(), radius=radius)

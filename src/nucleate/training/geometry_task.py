@@ -11,12 +11,14 @@ from torch import Tensor
 
 from nucleate.crystal.batch import CrystalBatch
 from nucleate.crystal.lattice_torch import free_lattice_params
+from nucleate.models.graph import image_pairs
 from nucleate.models.orbit_transformer import MASKED_ELEMENT, Denoised, NoisyCrystals, OrbitTransformer
 from nucleate.models.property_head import PropertyHead
 from nucleate.processes.bond_valence_penalty import BOND_RADIUS, bond_valence_penalty
 from nucleate.processes.choice import ProcessChoice
 from nucleate.processes.geometry_process import GeometryNoise, NoisyGeometry, clean_guess, geometry_losses
 from nucleate.processes.penalties import (
+    PAIR_RADIUS,
     density_penalty,
     distance_penalty,
     energy_function,
@@ -26,7 +28,6 @@ from nucleate.processes.penalties import (
 from nucleate.processes.schedule import LearnedSchedule
 from nucleate.shapes import Bool, Float, Int
 from nucleate.training.crystal_stream import SourcedCrystals
-from nucleate.training.image_pairs import image_pairs
 from nucleate.training.losses import Losses
 from nucleate.training.sample_check import sample_quality
 
@@ -98,14 +99,14 @@ class PenaltyWeights:
         """
         terms: dict[str, tuple[float, Tensor]] = {}
         if self.distance:
-            near = distance_penalty(crystals, image_pairs(crystals)) * (1 - level)
+            near = distance_penalty(crystals, image_pairs(crystals, radius=PAIR_RADIUS)) * (1 - level)
             terms["distance"] = (self.distance, near.mean())
         if self.volume:
             terms["volume"] = (self.volume, volume_penalty(crystals).mean())
         if self.density:
             terms["density"] = (self.density, density_penalty(crystals).mean())
         if self.energy:
-            energy = energy_function(self.energy_name, image_pairs)(crystals)
+            energy = energy_function(self.energy_name, partial(image_pairs, radius=PAIR_RADIUS))(crystals)
             terms["energy"] = (self.energy, (torch.asinh(energy) * (1 - level)).mean())
         if self.bond_valence:
             bonds = bond_valence_penalty(crystals, partial(image_pairs, radius=BOND_RADIUS))

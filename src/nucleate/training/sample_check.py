@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 
 from nucleate.crystal.batch import CrystalBatch
+from nucleate.models.graph import image_pairs
 from nucleate.models.orbit_transformer import NoisyCrystals, OrbitTransformer
 from nucleate.processes.choice import ProcessChoice
 from nucleate.processes.geometry_process import DenoisedGeometry, GeometryNoise
-from nucleate.processes.penalties import distance_penalty
+from nucleate.processes.penalties import PAIR_RADIUS, distance_penalty
 from nucleate.processes.sampler import sample_geometry
 from nucleate.training.crystal_stream import SourcedCrystals
-from nucleate.training.image_pairs import image_pairs
 
 
 @torch.no_grad()
@@ -46,7 +46,7 @@ def sample_quality(
         streams=streams,
         lattice_variance=choice.lattice_variance,
     )
-    overlap = distance_penalty(made, image_pairs(made))
+    overlap = distance_penalty(made, image_pairs(made, radius=PAIR_RADIUS))
     error = (made.volume_per_atom.log() - templates.volume_per_atom.log()).abs()
     return {
         "valid": float((overlap == 0).double().mean()),
