@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -69,6 +71,34 @@ def test_a_killed_process_is_told_and_takes_the_others_along(tmp_path: Path) -> 
     for process in tmp_path.iterdir():
         with pytest.raises(ProcessLookupError):
             os.kill(int(process.name), 0)
+
+
+def test_ctrl_c_while_processes_start_is_answered_here_alone(tmp_path: Path) -> None:
+    """As a terminal does it: the signal goes to the whole group, and only the process that was called says so."""
+    code = (
+        "import os, signal, threading\n"
+        "from nucleate.generation.block_workers import made_blocks\n"
+        "from test_block_workers import _squares, BLOCKS\n"
+        "if __name__ == '__main__':\n"
+        "    threading.Timer(0.3, os.killpg, (0, signal.SIGINT)).start()\n"
+        "    try:\n"
+        "        list(made_blocks(_squares, BLOCKS, workers=2, report=lambda _: None))\n"
+        "    except KeyboardInterrupt:\n"
+        "        print('stopped')\n"
+    )
+    script = tmp_path / "asks.py"
+    script.write_text(code)
+    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    ended = subprocess.run(
+        [sys.executable, str(script)],
+        capture_output=True,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "PYTHONPATH": path},
+        timeout=120,
+        check=False,
+    )
+    assert (ended.stdout, ended.stderr, ended.returncode) == ("stopped\n", "", 0)
 
 
 def test_two_workers_make_the_crystals_of_one(generator: Generator, tmp_path: Path) -> None:

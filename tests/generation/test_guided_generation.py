@@ -32,7 +32,7 @@ def test_guidance_changes_geometry_and_nothing_else(generator: Generator) -> Non
     assert any(
         not np.allclose(a.lattice_params, b.lattice_params) for a, b in zip(plain, guided, strict=True)
     )
-    with pytest.raises(ConfigError, match="neither repulsion nor of the form"):
+    with pytest.raises(ConfigError, match=r"no guidance 'sympathy': it is distance, .* module:function"):
         generator.generate(condition, 1, 0, steps=STEPS, guidance={"sympathy": 1.0})
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pickle
 import signal
 import traceback
-from collections.abc import Callable, Generator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
@@ -86,7 +86,8 @@ class _Worker:
         self.block: list[int] = []
         self.share = 0.0
         self.process: BaseProcess = context.Process(target=_work, args=(far, content, threads), daemon=True)
-        self.process.start()
+        with _interrupts_wait():
+            self.process.start()
         far.close()
 
     def begin(self, block: list[int]) -> None:
@@ -114,10 +115,22 @@ class _Worker:
         self.process.join()
 
 
+@contextmanager
+def _interrupts_wait() -> Iterator[None]:
+    """A process that starts meanwhile sees no Ctrl-C; a terminal sends it to every process, and this one answers."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _work(connection: Connection, content: bytes, threads: int) -> None:
     """Life of a process: blocks in, shares and results out, until the other side is gone."""
-    # Ctrl-C reaches every process of a terminal; the one that was called answers it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # also drops one that came while this process started
     torch.set_num_threads(threads)
     make: Make = pickle.loads(content)  # what the parent pickled
     while True:

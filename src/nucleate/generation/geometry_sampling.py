@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from nucleate.crystal.batch import CrystalBatch
+from nucleate.errors import ConfigError
 from nucleate.models.graph import image_pairs
 from nucleate.models.orbit_transformer import Denoised, NoisyCrystals, OrbitTransformer
 from nucleate.processes.bond_valence_penalty import BOND_RADIUS, bond_valence_penalty_of
@@ -92,6 +93,11 @@ def make_guide(
         if name == "bond_valence":
             bonds = bond_valence_penalty_of(templates, partial(image_pairs, radius=BOND_RADIUS))
             return lambda crystals: bonds(crystals) * crystals.num_atoms_primitive
+        if name != "repulsion" and ":" not in name:
+            raise ConfigError(
+                f"There is no guidance {name!r}: it is distance, volume, density, bond_valence, repulsion, or the "
+                "module:function of an energy"
+            )
         energy = energy_function(name, pairs)
         return lambda crystals: energy(crystals) * crystals.num_atoms_primitive
 
