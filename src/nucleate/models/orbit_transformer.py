@@ -12,7 +12,7 @@ from nucleate.crystal.batch import Atoms, CrystalBatch
 from nucleate.crystal.lattice import STRAIN_BASIS
 from nucleate.crystal.lattice_torch import free_lattice_params
 from nucleate.models.coarse import coarse_levels
-from nucleate.models.graph import OrbitGraph, orbit_graph
+from nucleate.models.graph import OrbitGraph, orbit_graph, with_round_size
 from nucleate.models.layers import Edges, OrbitLayer, Surroundings
 from nucleate.models.radial import GaussianBasis, envelope
 from nucleate.models.reciprocal import NUM_RECIPROCAL_BASIS, ReciprocalStress, reciprocal_stars
@@ -238,24 +238,29 @@ class OrbitTransformer(nn.Module):
             nn.init.zeros_(self.stress_tensors.bias)
 
     def forward(self, noisy: NoisyCrystals) -> Denoised:
-        """The network's guess at the clean crystals."""
-        inputs = self.embed(noisy)
-        outputs = self.propagate(noisy.crystals, inputs)
-        # the way to the clean end is as long as the noise level: what is left to learn has one scale at all levels
-        reach = (noisy.coord_time + TIME_FLOOR)[noisy.crystals.orbit_to_crystal]
-        return Denoised(
-            displacements=outputs.forces * reach[:, None],
-            lattice_params=self._lattice(noisy, outputs, inputs.condition),
-            element_logits=self.element_head(outputs.scalars),
-            pooled=outputs.pooled,
-        )
+        """The network's guess at the clean crystals.
+
+        Under autocast only products per edge are in the lower precision (``Edges.precision``).
+        """
+        device = noisy.crystals.device.type
+        precision = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+        with torch.autocast(device, enabled=False):
+            inputs = self.embed(noisy)
+            outputs = self.propagate(noisy.crystals, inputs, precision)
+            # the way to the clean end is as long as the noise level: what is left to learn has one scale at all levels
+            reach = (noisy.coord_time + TIME_FLOOR)[noisy.crystals.orbit_to_crystal]
+            return Denoised(
+                displacements=outputs.forces * reach[:, None],
+                lattice_params=self._lattice(noisy, outputs, inputs.condition),
+                element_logits=self.element_head(outputs.scalars),
+                pooled=outputs.pooled,
+            )
 
     def embed(self, noisy: NoisyCrystals) -> OrbitInputs:
         """Invariant inputs of every orbit and the condition of every crystal."""
         crystals = noisy.crystals
         crystal, z = crystals.orbit_to_crystal, crystals.atomic_numbers
-        with torch.autocast(crystals.device.type, enabled=False):
-            invariants = self._lattice_invariants(crystals)
+        invariants = self._lattice_invariants(crystals)
         scalars = (
             self.element_embedding(z)
             + self.element_linear(self.element_table[z])
@@ -271,18 +276,22 @@ class OrbitTransformer(nn.Module):
         pooled = _pool(scalars * share[:, None], crystal, len(crystals))
         return OrbitInputs(scalars, self.condition(overall + self.pool_elements(pooled)))
 
-    def propagate(self, crystals: CrystalBatch, inputs: OrbitInputs) -> OrbitOutputs:
+    def propagate(
+        self, crystals: CrystalBatch, inputs: OrbitInputs, precision: torch.dtype | None = None
+    ) -> OrbitOutputs:
         """Message passing on the neighbour graph of the crystals' orbits.
 
         The same for a crystal and for its full cell in P1 when every atom carries its orbit's inputs.
+
+        Args:
+            crystals: the noisy crystals.
+            inputs: see ``embed``.
+            precision: type of the products per edge, None for that of the crystals.
         """
         crystal = crystals.orbit_to_crystal
-        with torch.autocast(
-            crystals.device.type, enabled=False
-        ):  # geometry keeps its digits in mixed precision
-            atoms = crystals.atoms()
-            surroundings = self._surroundings(crystals, atoms)
-            polar = _invariant_directions(crystals)
+        atoms = crystals.atoms()
+        surroundings = self._surroundings(crystals, atoms, precision)
+        polar = _invariant_directions(crystals)
         share = crystals.multiplicities.to(crystals.dtype) / crystals.num_atoms_primitive[crystal]
         s = inputs.scalars
         v = s.new_zeros(len(crystal), 3, self.config.vectors)
@@ -298,12 +307,16 @@ class OrbitTransformer(nn.Module):
             pooled=_pool(s * share[:, None].to(s.dtype), crystal, len(crystals)),
         )
 
-    def _surroundings(self, crystals: CrystalBatch, atoms: Atoms) -> Surroundings:
+    def _surroundings(
+        self, crystals: CrystalBatch, atoms: Atoms, precision: torch.dtype | None
+    ) -> Surroundings:
         """Geometry of the batch, as much of it as the network uses."""
         c, z = self.config, crystals.atomic_numbers
         graph = orbit_graph(crystals, atoms, radius=c.radius, fixed_radius=c.fixed_radius)
+        if precision is not None:
+            graph = with_round_size(graph)
         bond = graph.distances / (self.radii[z[graph.target]] + self.radii[z[graph.source]])
-        edges = self._edges(graph, bond, len(z), atoms.orbit)
+        edges = self._edges(graph, bond, len(z), atoms.orbit, precision)
         tangent = _tangent_projectors(crystals)
         tensors = stars = levels = None
         if c.tensors:
@@ -318,7 +331,14 @@ class OrbitTransformer(nn.Module):
             )
         return Surroundings(edges, crystals.orbit_to_crystal, tangent, tensors, stars, levels)
 
-    def _edges(self, graph: OrbitGraph, bond: Tensor, num_orbits: int, atom_orbit: Tensor) -> Edges:
+    def _edges(
+        self,
+        graph: OrbitGraph,
+        bond: Tensor,
+        num_orbits: int,
+        atom_orbit: Tensor,
+        precision: torch.dtype | None,
+    ) -> Edges:
         ratio = graph.distances / graph.cutoffs
         cutoff = envelope(ratio)
         # squashed so that far images of large atoms and near images of small ones stay inside the basis
@@ -336,6 +356,7 @@ class OrbitTransformer(nn.Module):
             graph.rotations,
             atom_orbit,
             num_orbits,
+            precision,
         )
 
     @staticmethod
@@ -371,19 +392,19 @@ class OrbitTransformer(nn.Module):
     ) -> Float[Tensor, "crystals 3 3"]:
         """Symmetric tensor per crystal: edges and features averaged over all atoms, and structure factors."""
         edges = surroundings.edges
-        pair = torch.cat([s[edges.target], s[edges.source], edges.basis], dim=1)
-        strength = self.stress_edge(pair)[:, 0] * edges.cutoff
+        with edges.autocast():
+            pair = torch.cat([s[edges.target], s[edges.source], edges.basis], dim=1)
+            strength = self.stress_edge(pair)[:, 0] * edges.cutoff
         outer = edges.directions[:, :, None] * edges.directions[:, None, :] * strength[:, None, None]
         weighted = v * self.stress_vectors(s)[:, None, :]
         local = _pool(outer, edges.target, len(s)) + (weighted @ v.mT + v @ weighted.mT) / (2 * v.shape[2])
         if q is not None and surroundings.tensors is not None:
             summed = (q * self.stress_tensors(s)[:, None, :]).mean(dim=2)
             local = local + torch.einsum("om,mij->oij", summed, surroundings.tensors.basis)
-        with torch.autocast(crystals.device.type, enabled=False):
-            # the tensor of image a is R_a T R_a^T
-            image = rotations @ local.to(rotations.dtype)[edges.atom_orbit] @ rotations.mT
-            total = _pool(image, crystals.orbit_to_crystal[edges.atom_orbit], len(crystals))
-            stress = total / crystals.num_atoms_primitive[:, None, None]
+        # the tensor of image a is R_a T R_a^T
+        image = rotations @ local[edges.atom_orbit] @ rotations.mT
+        total = _pool(image, crystals.orbit_to_crystal[edges.atom_orbit], len(crystals))
+        stress = total / crystals.num_atoms_primitive[:, None, None]
         if surroundings.stars is not None:
             stress = stress + self.reciprocal_stress(s, surroundings.stars, crystals.space_group_number)
         return stress
