@@ -276,7 +276,7 @@ class Generator:
         )
         report(0.2)
         noises = [torch.Generator().manual_seed(int(s.integers(2**63))) for s in streams]
-        whole = template_batch(templates)
+        whole = template_batch(templates).to(self.device)
         passes = passes_by_size(whole, radius=self.geometry.config.radius)
         made: dict[int, tuple[Crystal, float]] = {}
         total, done = len(passes) * settings.candidates * settings.steps, 0
@@ -287,7 +287,7 @@ class Generator:
             report(0.2 + 0.8 * done / total)
 
         for chosen in passes:
-            batch = whole[torch.tensor(chosen)].to(self.device)
+            batch = whole[torch.tensor(chosen, device=self.device)]
             given = _given_lattices(condition, [templates[i] for i in chosen])
             sampled, errors = likeliest_geometry(
                 self.geometry,

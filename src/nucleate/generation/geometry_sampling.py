@@ -28,12 +28,21 @@ from nucleate.processes.penalties import (
 )
 from nucleate.processes.sampler import Guide
 
-MAX_EDGES = 60_000
-"""Most edges of the neighbour graph in one pass of the network, estimated; about 1 kB of memory each per layer."""
+MAX_EDGES, MAX_EDGES_CPU = 60_000, 20_000
+"""Most edges of the neighbour graph in one pass of the network, estimated; about 1 kB of memory each per layer.
+
+On a CPU fewer take a sixth less time, since more of them stay in its cache."""
 
 
-def passes_by_size(templates: CrystalBatch, *, radius: float, max_edges: int = MAX_EDGES) -> list[list[int]]:
-    """Crystals to sample together, similar sizes side by side, each pass within the number of edges."""
+def passes_by_size(
+    templates: CrystalBatch, *, radius: float, max_edges: int | None = None
+) -> list[list[int]]:
+    """Crystals to sample together, similar sizes side by side, each pass within the number of edges.
+
+    By default as many as suit the device of the templates.
+    """
+    if max_edges is None:
+        max_edges = MAX_EDGES_CPU if templates.device.type == "cpu" else MAX_EDGES
     per_orbit = 4 / 3 * math.pi * radius**3
     edges = (templates.num_orbits * per_orbit).tolist()
     order = sorted(range(len(edges)), key=lambda i: (edges[i], i))
