@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
+import time
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import dask
@@ -35,6 +38,42 @@ def test_parcels_change_nothing_but_the_number_of_pieces() -> None:
     # Negative control: each array is a frame of its own without a parcel.
     assert len(serialize(items[1])[1]) == 100
     assert len(serialize(parcel(items[1]))[1]) == 1
+
+
+class _Counting(Workers):
+    """Workers of this process that say how many items came in each message."""
+
+    def __init__(self) -> None:
+        super().__init__(2)
+        self.messages: list[int] = []
+
+    def map(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
+        for item in items:
+            self.messages.append(len(pickle.loads(item)))
+            yield function(item)
+
+
+def _slept(seconds: float) -> float:
+    time.sleep(seconds)
+    return seconds
+
+
+@pytest.mark.parametrize(("seconds", "most"), [(0.0, 16), (0.02, 15), (0.3, 1)])
+def test_items_travel_together_as_long_as_a_message_is_little_work(seconds: float, most: int) -> None:
+    items = [seconds] * (4 if most == 1 else 50)
+    workers = _Counting()
+    assert list(map_in_parcels(workers, _slept, iter(items))) == items
+    assert sum(workers.messages) == len(items)
+    assert workers.messages[0] == 1
+    assert max(workers.messages) <= most
+    assert (max(workers.messages) > 1) == (most > 1)
+
+
+def test_a_slow_first_item_does_not_keep_the_others_apart() -> None:
+    workers = _Counting()
+    items = [0.4, *[0.0] * 100]
+    assert list(map_in_parcels(workers, _slept, items)) == items
+    assert len(workers.messages) < 20
 
 
 @pytest.mark.parametrize("workers", [Workers(1), Workers(2, "tcp://cluster:8786")])
