@@ -197,13 +197,18 @@ class IsolatedProcess:
         self._prepared.clear()
 
     def _end(self) -> str:
+        """``_kill``, with a moment for a child that is dying to say how."""
+        if self._child is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._child.wait(0.2)
+        return self._kill()
+
+    def _kill(self) -> str:
         """Kill the child and everything it started; how it ended, in words."""
         child, pipe, log = self._child, self._pipe, self._log
         self._child = self._pipe = self._log = None
         if child is None or pipe is None or log is None:
             return "was not running"
-        with contextlib.suppress(subprocess.TimeoutExpired):  # one that has died: how is worth knowing
-            child.wait(0.2)
         code = child.poll()
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(child.pid, signal.SIGKILL)
@@ -221,5 +226,4 @@ class IsolatedProcess:
 
     def close(self) -> None:
         """End the child."""
-        if self._child is not None:
-            self._end()
+        self._kill()
