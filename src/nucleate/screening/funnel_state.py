@@ -110,20 +110,21 @@ class FunnelState:
         Raises:
             KeyError: one of them has none.
         """
+        # Equal crystals have one verdict: each key is looked up once, for all rows that share it.
+        keys, key_of_row, shared = np.unique(self.keys[step][given], return_inverse=True, return_counts=True)
+        numbers = {key.decode(): number for number, key in enumerate(keys.tolist())}
+        verdicts = np.full(len(keys), IN - 1, dtype=np.int8)
         reasons: Counter[str] = Counter()
-        places = given[np.argsort(self.keys[step][given], kind="stable")]  # equal crystals have one verdict
-        ordered = self.keys[step][places]
-        status = np.full(len(places), IN - 1, dtype=np.int8)
-        for key, text in journal.texts({key.decode() for key in ordered.tolist()}):
-            record = json.loads(text)
-            first, end = (int(np.searchsorted(ordered, key.encode(), side)) for side in ("left", "right"))
-            status[first:end] = STATUS.index(record["status"])
+        for key, text in journal.texts(numbers):
+            record, number = json.loads(text), numbers[key]
+            verdicts[number] = STATUS.index(record["status"])
             if record["reason"]:
-                reasons[reason_kind(record["reason"])] += end - first
+                reasons[reason_kind(record["reason"])] += int(shared[number])
+        status = verdicts[key_of_row]
         if (status < IN).any():
-            row = places[int(np.argmin(status))]
+            row = given[int(np.argmin(status))]
             raise KeyError(f"row {row} has no verdict of the step {step}")
-        self.status[places] = status
+        self.status[given] = status
         self._count(step, len(given), reasons)
 
     def seen_keys(self, row: int) -> list[tuple[str, str]]:

@@ -237,20 +237,22 @@ class ScreeningFolder:
     def _sources(self) -> Iterator[list[RowSource]]:
         """What the rows are made of, part by part."""
         stored = self._state.stored(range(len(self._state.pool)), self._journal)
+        representative = self._state.representative
         while part := list(islice(stored, _ROWS)):
-            yield [self._source(row, item) for row, item in part]
+            others = [int(representative[row]) for row, _ in part if representative[row] != row]
+            names = dict(zip(others, self._state.pool.names(others)))
+            yield [self._source(row, item, names) for row, item in part]
 
-    def _source(self, row: int, stored: StoredItem) -> RowSource:
+    def _source(self, row: int, stored: StoredItem, names: Mapping[int, str]) -> RowSource:
         state = self._state
         other = int(state.representative[row])
         step = state.steps[int(state.last[row])]
         source = RowSource(row, stored, tuple(state.seen_keys(row)), step, STATUS[int(state.status[row])])
         if other == row:
             return source
-        name = state.pool.name(other)
         before = state.steps[int(state.last[row]) - 1]
         after = f"after {before} " if source.steps else ""
-        return replace(source, duplicate_of=name, copy_reason=f"{after}a copy of {name}")
+        return replace(source, duplicate_of=names[other], copy_reason=f"{after}a copy of {names[other]}")
 
     def _remove_others(self, kept: set[str]) -> None:
         """CIFs of candidates that survived an earlier run with fewer steps are no survivors."""

@@ -23,6 +23,7 @@ from nucleate.shapes import Bool, Int
 
 _FILE, _INDEX = "pool.jsonl", "pool.npz"
 _ID = b'{"id":"'
+_JSON = json.JSONDecoder()
 _PARTS = 4  # of the store, in one message to a worker: 1024 candidates
 _CRYSTAL = ("space_group_number", "lattice_params", "wyckoff_indices", "atomic_numbers", "free_coords")
 _COLUMNS = ["id", "file", "problem", "given", "is_encoded", *_CRYSTAL]
@@ -116,9 +117,9 @@ class CandidatePool:
                     self._parsed(row, line)
                 yield line
 
-    def name(self, row: int) -> str:
-        """Name of the candidate of a row."""
-        return _name(self.line(row))
+    def names(self, rows: Iterable[int]) -> Iterator[str]:
+        """Names of the candidates of rows, in the order asked for."""
+        return map(_name, self.lines(rows))
 
     def ids(self) -> Iterator[str]:
         """Names of all candidates, in order."""
@@ -140,7 +141,7 @@ class CandidatePool:
 
 def _name(line: bytes) -> str:
     """The id of a line, whose first field it is; the rest is not read."""
-    name, _ = json.JSONDecoder().raw_decode(line.decode(), len(_ID) - 1)
+    name, _ = _JSON.raw_decode(line.decode(), len(_ID) - 1)
     return name
 
 
