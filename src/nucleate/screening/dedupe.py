@@ -26,6 +26,7 @@ from nucleate.screening.stored_item import StoredItem
 from nucleate.shapes import Int
 
 VERSION = "dedupe-1"
+_PARTS = 16  # of the store, for whose keys a worker is asked at once
 
 
 def representatives(
@@ -68,11 +69,19 @@ def representatives(
     ).representative
 
 
-def bucket_keys(candidates: CandidateStore, bucket: str) -> Int[np.ndarray, "rows"]:
+def bucket_keys(candidates: CandidateStore, bucket: str, workers: Workers) -> Int[np.ndarray, "rows"]:
     """Key of each row's bucket, ``NO_FORMULA`` where there is no crystal; see ``DedupeSettings``."""
     name = "bucket_key" if bucket == "prototype" else "formula"
-    tables = candidates.iter_columns(["is_encoded", name])
-    return np.concatenate([np.zeros(0, dtype=np.int64), *(crystal_keys(table, name) for _, table in tables)])
+    parts = candidates.parts
+    some = [parts[first : first + _PARTS] for first in range(0, len(parts), _PARTS)]
+    found = map_in_parcels(workers, partial(_keys, candidates.location, name), some)
+    return np.concatenate([np.zeros(0, dtype=np.int64), *found])
+
+
+def _keys(location: str, name: str, parts: Sequence[Part]) -> Int[np.ndarray, "rows"]:
+    """Keys of the crystals in some parts of a store."""
+    tables = CandidateStore(location, parts).iter_columns(["is_encoded", name])
+    return np.concatenate([crystal_keys(table, name) for _, table in tables])
 
 
 def current_candidates(

@@ -205,7 +205,7 @@ def _dedupe(
         bucket = asked.relaxed_bucket
     first = representatives(
         candidates,
-        bucket_keys(candidates, bucket),
+        bucket_keys(candidates, bucket, workers),
         asked,
         work / DEDUPE,
         workers=workers,
