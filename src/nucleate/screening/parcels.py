@@ -25,9 +25,10 @@ class _Opening:
     function: Callable[[Any], Any]
 
     def __call__(self, given: bytes) -> bytes:
-        start = time.perf_counter()
+        # Processor time: on a machine with other work the clock would keep apart what should travel together.
+        start = time.thread_time()
         results = [self.function(item) for item in pickle.loads(given)]
-        return parcel((time.perf_counter() - start, results))
+        return parcel((time.thread_time() - start, results))
 
 
 class _Packing:
