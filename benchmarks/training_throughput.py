@@ -1,6 +1,6 @@
 """Training speed: crystals per second of `nucleate train` and of a bare loop, share of the matrix product peak, memory.
 
-    python benchmarks/training_throughput.py --store STORE --steps 150 --warm-up 40
+    python benchmarks/training_throughput.py --store STORE --steps 150 --warm-up 40 [--weights FILE]
 
 Both train the geometry network with the same settings on the same store: the bare loop draws batches, noises them and
 steps the optimiser, nothing else; `nucleate train` adds Lightning, the moving average, the NaN guard, metrics and the
@@ -21,6 +21,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from nucleate.data import Store
+from nucleate.models.checkpoint import load_checkpoint
 from nucleate.models.orbit_transformer import OrbitTransformer, OrbitTransformerConfig
 from nucleate.processes.choice import ProcessChoice
 from nucleate.training.compiling import compile_layers, compiles
@@ -119,11 +120,15 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--precision", choices=("bf16-mixed", "32-true"), default="bf16-mixed")
     parser.add_argument("--compile", choices=("auto", "off"), default="auto")
+    parser.add_argument("--weights", type=Path, help="take the sizes of these weights' geometry network")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     run = describe_run(**vars(options))
     print_run(run)
     torch.set_num_threads(1)
+    sizes = OrbitTransformerConfig(vectors=16, hidden=64, heads=4)
+    if options.weights is not None:
+        sizes = load_checkpoint(options.weights).geometry.config
     config = TrainingConfig(
         part="geometry",
         max_steps=options.steps + options.warm_up,
@@ -133,7 +138,7 @@ def main() -> None:
         validate_every=100_000,
         log_every=10,
         accelerator="cpu",
-        geometry=OrbitTransformerConfig(vectors=16, hidden=64, heads=4),
+        geometry=sizes,
     )
     store = Store.open(options.store)
     peak = matmul_peak(torch.bfloat16 if options.precision == "bf16-mixed" else torch.float32)

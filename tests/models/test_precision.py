@@ -14,6 +14,7 @@ from nucleate.generation.generator import load
 from nucleate.models import orbit_transformer
 from nucleate.models.graph import OrbitGraph, orbit_graph, with_round_size
 from nucleate.models.orbit_transformer import NoisyCrystals, OrbitTransformer
+from nucleate.models.radial import GaussianBasis
 from nucleate.processes.geometry_flow import GeometryFlow
 from nucleate.processes.geometry_process import GeometryNoise, geometry_losses
 
@@ -81,3 +82,10 @@ def test_gradients_in_mixed_precision_are_near_the_exact_ones() -> None:
         exact, rounded = (gradient(model, clean, seed, mixed=mixed) for mixed in (False, True))
         errors.append(float((rounded - exact).norm() / exact.norm()))
     assert 0 < sorted(errors)[2] < 0.05, errors
+
+
+def test_no_feature_is_too_small_for_a_normalised_number() -> None:
+    """Products of such numbers take a processor up to eight times as long as the rest of the network together."""
+    basis = GaussianBasis(24, low=0.0, high=1.0)(torch.linspace(0, 3, 1000))
+    assert float(basis.abs().min()) * 1e-15 > torch.finfo(torch.float32).tiny
+    assert float(basis.min()) < 1e-15
