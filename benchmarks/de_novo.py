@@ -41,6 +41,7 @@ from nucleate.evaluation.surroundings import surroundings
 from nucleate.evaluation.symmetry_checks import find_moyopy
 from nucleate.evaluation.wasserstein import expected_noise, wasserstein_distance
 from nucleate.generation.checks import shortest_distances
+from nucleate.generation.generator import TEMPERATURE
 from real_structures import describe_run, print_run, write_json
 
 SYMPREC = 0.1
@@ -185,6 +186,7 @@ def run_source(source: str, options: argparse.Namespace, pool: Any) -> dict[str,
         "temperature": options.temperature,
         "lattice_temperature": options.lattice_temperature,
         "guidance": parse_strengths(options.guidance or ["distance=20"]),
+        "mixed_precision": options.mixed_precision,
     }
     digest = nucleate.load(options.weights).digest[:12]
     label = "-".join(str(part) for part in ("de_novo", source, digest, options.seed, *settings.values()))
@@ -267,9 +269,10 @@ def main() -> None:
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--candidates", type=int, default=1)
-    parser.add_argument("--temperature", type=float, default=1.0)
+    parser.add_argument("--temperature", type=float, default=TEMPERATURE)
     parser.add_argument("--lattice-temperature", type=float, default=0.5)
     parser.add_argument("--guidance", action="append", metavar="TERM=STRENGTH", help="[default: distance=20]")
+    parser.add_argument("--mixed-precision", action="store_true", help="matrix products in bfloat16")
     parser.add_argument("--workers", type=int, default=1, help="processes of one thread each")
     parser.add_argument("--novelty", action="store_true", help="uniqueness and novelty as well")
     parser.add_argument("--out", type=Path)

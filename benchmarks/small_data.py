@@ -38,7 +38,7 @@ from nucleate.evaluation.reduced_cell import reduce_cell
 from nucleate.evaluation.statistics import wilson_interval
 from nucleate.evaluation.structure_validity import is_structurally_valid
 from nucleate.evaluation.surroundings import surroundings
-from nucleate.generation.generator import default_weights
+from nucleate.generation.generator import TEMPERATURE, default_weights
 from real_structures import describe_run, print_run, write_json
 
 GROUPS = (221, 62, 140, 167)
@@ -152,7 +152,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, help="to start from; the shipped ones unless given")
     parser.add_argument("--config", type=Path, help="flat YAML of training settings")
     parser.add_argument("--label", default="", help="keeps runs with other settings apart")
-    parser.add_argument("--temperature", type=float, default=1.0)
+    parser.add_argument("--temperature", type=float, default=TEMPERATURE)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()

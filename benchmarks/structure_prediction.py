@@ -37,6 +37,7 @@ from nucleate.evaluation.random_symmetry import random_symmetric_crystal
 from nucleate.evaluation.reduced_cell import reduce_cell
 from nucleate.evaluation.statistics import wilson_interval
 from nucleate.generation.condition import Condition
+from nucleate.generation.generator import TEMPERATURE
 from nucleate.physics import volume_per_atom
 from real_structures import describe_run, print_run, write_json
 from resumable import generator, results
@@ -217,7 +218,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--candidates", type=int, default=1, help="geometries per sample, the likeliest kept")
-    parser.add_argument("--temperature", type=float, default=1.0, help="of the templates")
+    parser.add_argument("--temperature", type=float, default=TEMPERATURE, help="of the templates")
     parser.add_argument("--energies", action="store_true", help="choose by CHGNet's energy as well")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--out", type=Path)

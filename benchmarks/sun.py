@@ -32,6 +32,7 @@ from nucleate.energetics.named_potentials import load_potential
 from nucleate.evaluation.report import Report
 from nucleate.evaluation.run import evaluate
 from nucleate.evaluation.settings import Settings
+from nucleate.generation.generator import TEMPERATURE
 from real_structures import describe_run, print_run, write_json
 
 SETS = ("nucleate", "CrystalFormer", "FlowMM", "random")
@@ -151,7 +152,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--candidates", type=int, default=1)
     parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--temperature", type=float, default=1.0, help="of the templates")
+    parser.add_argument("--temperature", type=float, default=TEMPERATURE, help="of the templates")
     parser.add_argument("--guidance", action="append", metavar="TERM=STRENGTH", help="[default: distance=20]")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()

@@ -76,8 +76,12 @@ def generate(
         typer.Option(min=1, help="Geometries drawn per crystal; the one the network believes in most stays."),
     ] = 1,
     temperature: Annotated[
-        float, typer.Option(help="Of the choice of group, positions and elements; below 1 is more typical.")
-    ] = 1.0,
+        float,
+        typer.Option(
+            help="Of the choice of group, positions and elements: 1 is the network's own distribution, "
+            "below 1 is more typical."
+        ),
+    ] = 0.75,
     lattice_temperature: Annotated[
         float, typer.Option(min=0, help="Of the noise the lattice starts from; below 1 is more typical.")
     ] = 0.5,

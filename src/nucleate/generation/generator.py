@@ -36,6 +36,9 @@ from nucleate.processes.template_process import SampledTemplate
 
 BATCH_SIZE = 256
 STEPS = 20
+TEMPERATURE = 0.75
+"""Measured de novo: densities and numbers of elements are then as far from held-out crystals as training ones are; at
+1 half as far again, at 0.7 space groups drift (docs/generator-benchmarks.md)."""
 LATTICE_TEMPERATURE = 0.5
 """Measured on held-out templates: 4 points more matches than 1.0 (docs/weights.md)."""
 GUIDANCE: Mapping[str, float] = {"distance": 20.0}
@@ -141,7 +144,7 @@ class Generator:
         batch_size: int = BATCH_SIZE,
         steps: int = STEPS,
         candidates: int = 1,
-        temperature: float = 1.0,
+        temperature: float = TEMPERATURE,
         lattice_temperature: float = LATTICE_TEMPERATURE,
         guidance: Mapping[str, float] | None = None,
         mixed_precision: bool = False,
@@ -163,7 +166,7 @@ class Generator:
             steps: passes of the geometry network.
             candidates: geometries drawn for each crystal's template, of which the one with the smallest
                 ``denoising_error`` is kept; better geometries for proportionally more time.
-            temperature: of the template's choices; below 1 is more typical.
+            temperature: of the template's choices: 1 is the network's own distribution, below 1 is more typical.
             lattice_temperature: scale of the lattice noise that the geometry starts from; below 1 the cells are more
                 typical, 0 is the most typical one.
             guidance: strength of each soft physical term that pulls on the geometry while it is sampled: distance,
