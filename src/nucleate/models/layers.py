@@ -146,9 +146,9 @@ class ImageAttention(nn.Module):
         tensors: TensorGeometry | None,
     ) -> tuple[Float[Tensor, "orbits s"], Float[Tensor, "orbits 3 v"], Float[Tensor, "orbits 5 t"] | None]:
         """Changes of the scalars, vectors and tensors."""
-        # rotate each orbit's features once per atom, not once per edge
         dtype = edges.precision or s.dtype
         to_target, to_source = self.from_target(s).to(dtype), self.from_source(s).to(dtype)
+        # rotate each orbit's features once per atom, not once per edge
         source_vectors = torch.bmm(edges.rotations, v[edges.atom_orbit]).to(dtype)[edges.atom]
         along = [_along(edges.directions, x) for x in (v.to(dtype)[edges.target], source_vectors)]
         if q is not None and tensors is not None:
