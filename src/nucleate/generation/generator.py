@@ -37,8 +37,8 @@ from nucleate.processes.template_process import SampledTemplate
 BATCH_SIZE = 256
 STEPS = 20
 TEMPERATURE = 0.75
-"""Measured de novo: densities and numbers of elements are then about as far from held-out crystals as training ones are; at
-1 half as far again, and below 0.75 space groups drift (docs/generator-benchmarks.md)."""
+"""Measured de novo: densities and numbers of elements are then about as far from held-out crystals as training ones
+are; at 1 half as far again, and below 0.75 space groups drift (docs/generator-benchmarks.md)."""
 LATTICE_TEMPERATURE = 0.5
 """Measured on held-out templates: 4 points more matches than 1.0 (docs/weights.md)."""
 GUIDANCE: Mapping[str, float] = {"distance": 20.0}
