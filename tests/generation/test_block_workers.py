@@ -80,6 +80,7 @@ def test_ctrl_c_while_processes_start_is_answered_here_alone(tmp_path: Path) -> 
         "from nucleate.generation.block_workers import made_blocks\n"
         "from test_block_workers import _squares, BLOCKS\n"
         "if __name__ == '__main__':\n"
+        "    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored by whoever runs in the background\n"
         "    threading.Timer(0.3, os.killpg, (0, signal.SIGINT)).start()\n"
         "    try:\n"
         "        list(made_blocks(_squares, BLOCKS, workers=2, report=lambda _: None))\n"
