@@ -23,6 +23,7 @@ import argparse
 import math
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -75,16 +76,19 @@ class OpenElements:
         """Assignments still possible."""
         return assignments(tuple(sorted(self.sizes[self.order].tolist(), reverse=True)), self.left)
 
-    def draw(self, log_odds: Callable[[int], np.ndarray]) -> None:
-        """The element of the next orbit, from ``log_odds(orbit)`` of every element."""
+    def draw(self, log_odds: Callable[[int], np.ndarray] | None = None) -> None:
+        """The element of the next orbit, from ``log_odds(orbit)`` of every element.
+
+        Without them from the number of ways each leaves, so that (up to its cap) all assignments are equally likely.
+        """
         orbit = self.order.pop()
         rest = tuple(sorted(self.sizes[self.order].tolist(), reverse=True))
         size = int(self.sizes[orbit])
         logits = np.full(len(self.elements), -math.inf)
         for k, count in enumerate(self.left):
             after = (*self.left[:k], count - size, *self.left[k + 1 :])
-            if count >= size and assignments(rest, after):
-                logits[k] = log_odds(orbit)[self.elements[k] - 1]
+            if count >= size and (ways := assignments(rest, after)):
+                logits[k] = log_odds(orbit)[self.elements[k] - 1] if log_odds else math.log(ways)
         weights = np.exp(logits - logits.max())
         pick = int(self.rng.choice(len(weights), p=weights / weights.sum()))
         self.left = (*self.left[:pick], self.left[pick] - size, *self.left[pick + 1 :])
@@ -92,20 +96,13 @@ class OpenElements:
 
 
 def at_random(truth: Sequence[Crystal], seed: int) -> list[np.ndarray]:
-    """Elements by the count of ways that are left after each choice: every assignment is equally likely."""
+    """Elements that keep the composition and nothing else."""
     found = []
     for i, crystal in enumerate(truth):
-        open_elements = OpenElements(crystal, np.random.default_rng([seed, i]))
-        while open_elements.order:
-            orbit = open_elements.order[-1]
-            rest = tuple(sorted(open_elements.sizes[open_elements.order[:-1]].tolist(), reverse=True))
-            size, odds = int(open_elements.sizes[orbit]), np.full(120, -math.inf)
-            for k, count in enumerate(open_elements.left):
-                left = open_elements.left
-                ways = assignments(rest, (*left[:k], count - size, *left[k + 1 :])) if count >= size else 0
-                odds[open_elements.elements[k] - 1] = math.log(ways) if ways else -math.inf
-            open_elements.draw(lambda _, odds=odds: odds)
-        found.append(open_elements.found)
+        one = OpenElements(crystal, np.random.default_rng([seed, i]))
+        while one.order:
+            one.draw()
+        found.append(one.found)
     return found
 
 
@@ -134,6 +131,21 @@ def by_template_network(
     return found
 
 
+Make = Callable[[list[int], CrystalBatch, list[torch.Generator]], CrystalBatch]
+"""(places of some crystals, their templates, their random streams) to the crystals."""
+
+
+def in_passes(checkpoint: Checkpoint, templates: CrystalBatch, seed: int, make: Make) -> list[Crystal]:
+    """Crystals on the templates, those of similar size made together."""
+    found: list[Crystal | None] = [None] * len(templates)
+    for chosen in passes_by_size(templates, radius=checkpoint.geometry.config.radius):
+        streams = [torch.Generator().manual_seed(seed * 1_000_003 + i) for i in chosen]
+        made = make(chosen, templates[torch.tensor(chosen)], streams)
+        for i, crystal in zip(chosen, made.to_crystals(), strict=True):
+            found[i] = crystal
+    return found
+
+
 def together(
     checkpoint: Checkpoint,
     truth: Sequence[Crystal],
@@ -146,24 +158,21 @@ def together(
 ) -> list[Crystal]:
     """Crystals whose elements are drawn by the geometry network during the first ``share`` of its passes."""
     flow = GeometryFlow(checkpoint.lattice_mean, checkpoint.lattice_std)
-    templates = CrystalBatch.from_crystals(list(truth), dtype=torch.float32)
     network = network_denoiser(checkpoint.geometry, source=source)
-    found: list[Crystal | None] = [None] * len(truth)
-    for chosen in passes_by_size(templates, radius=checkpoint.geometry.config.radius):
-        batch = templates[torch.tensor(chosen)]
-        streams = [torch.Generator().manual_seed(seed * 1_000_003 + i) for i in chosen]
+
+    def make(chosen: list[int], batch: CrystalBatch, streams: list[torch.Generator]) -> CrystalBatch:
         noise = GeometryNoise.draw_by_crystal(batch, streams)
-        noise = GeometryNoise(**{**vars(noise), "normals": noise.normals * lattice_temperature})
+        noise = replace(noise, normals=noise.normals * lattice_temperature)
         opened = [OpenElements(truth[i], np.random.default_rng([seed, i])) for i in chosen]
         starts, done = batch.orbit_start.tolist(), 0
 
-        def denoise(
-            crystals: CrystalBatch, coord_level: Tensor, lattice_level: Tensor, opened=opened, starts=starts
-        ) -> Denoised:
+        def elements() -> Tensor:
+            return torch.as_tensor(np.concatenate([one.found for one in opened]))
+
+        def denoise(crystals: CrystalBatch, coord_level: Tensor, lattice_level: Tensor) -> Denoised:
             nonlocal done
             done += 1
-            hidden = torch.as_tensor(np.concatenate([o.found for o in opened]))
-            guess = network(crystals.replace(atomic_numbers=hidden), coord_level, lattice_level)
+            guess = network(crystals.replace(atomic_numbers=elements()), coord_level, lattice_level)
             logits = guess.element_logits.double().numpy()
             for one, start in zip(opened, starts):
                 due = math.ceil(len(one.sizes) * min(1.0, done / (share * steps)))
@@ -172,10 +181,9 @@ def together(
             return guess
 
         made = sample_geometry(flow, batch, denoise, noise=noise, steps=steps)
-        elements = torch.as_tensor(np.concatenate([o.found for o in opened]))
-        for i, crystal in zip(chosen, made.replace(atomic_numbers=elements).to_crystals(), strict=True):
-            found[i] = crystal
-    return found
+        return made.replace(atomic_numbers=elements())
+
+    return in_passes(checkpoint, CrystalBatch.from_crystals(list(truth), dtype=torch.float32), seed, make)
 
 
 def elements_first(
@@ -192,21 +200,20 @@ def elements_first(
     flow = GeometryFlow(checkpoint.lattice_mean, checkpoint.lattice_std)
     templates = CrystalBatch.from_crystals(list(truth), dtype=torch.float32)
     templates = templates.replace(atomic_numbers=torch.as_tensor(np.concatenate(list(elements))))
-    found: list[Crystal | None] = [None] * len(truth)
-    for chosen in passes_by_size(templates, radius=checkpoint.geometry.config.radius):
-        streams = [torch.Generator().manual_seed(seed * 1_000_003 + i) for i in chosen]
+
+    def make(_: list[int], batch: CrystalBatch, streams: list[torch.Generator]) -> CrystalBatch:
         made, _ = likeliest_geometry(
             checkpoint.geometry,
             flow,
-            templates[torch.tensor(chosen)],
+            batch,
             streams,
             lattice_temperature=lattice_temperature,
             steps=steps,
             source=source,
         )
-        for i, crystal in zip(chosen, made.to_crystals(), strict=True):
-            found[i] = crystal
-    return found
+        return made
+
+    return in_passes(checkpoint, templates, seed, make)
 
 
 def main() -> None:

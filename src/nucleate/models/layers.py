@@ -289,9 +289,9 @@ class OrbitLayer(nn.Module):
             ds, dv = ds + far, dv + field
         if self.coarse is not None and surroundings.levels is not None:
             ds = ds + self.coarse(seen, surroundings.levels)
-        s, v = s + ds, tangent @ (v + dv).to(tangent.dtype)
+        s, v = s + ds, tangent @ (v + dv)
         if q is not None and dq is not None and geometry is not None:
-            q = geometry.projectors @ (q + dq).to(geometry.projectors.dtype)
+            q = geometry.projectors @ (q + dq)
         seen, direction = self.norm_update(s, condition, crystal), vector_norm_rms(v)
         ds, dv = self.update(seen, direction)
         if self.tensor_update is not None and q is not None and geometry is not None:

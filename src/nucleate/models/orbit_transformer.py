@@ -304,7 +304,7 @@ class OrbitTransformer(nn.Module):
             scalars=s,
             forces=self._without_drift(forces, crystals, share, polar),
             stress=self._stress(s, v, q, surroundings, crystals, atoms.cart_rotations),
-            pooled=_pool(s * share[:, None].to(s.dtype), crystal, len(crystals)),
+            pooled=_pool(s * share[:, None], crystal, len(crystals)),
         )
 
     def _surroundings(
@@ -418,7 +418,7 @@ class OrbitTransformer(nn.Module):
         eye = torch.eye(3, dtype=strain.dtype, device=strain.device)
         mean = torch.diagonal(strain, dim1=1, dim2=2).mean(dim=1)
         deviator = strain - mean[:, None, None] * eye
-        head = self.lattice_head(torch.cat([outputs.pooled, condition], dim=1)).to(strain.dtype)
+        head = self.lattice_head(torch.cat([outputs.pooled, condition], dim=1))
         first, second, third = head[:, :, None, None].unbind(dim=1)
         change = first * eye + second * deviator + third * (deviator @ deviator) + outputs.stress
         clean = strain + (noisy.lattice_time + TIME_FLOOR)[:, None, None] * change

@@ -125,11 +125,11 @@ class TensorUpdate(nn.Module):
         """Changes of the scalars, vectors and tensors."""
         first, second = self.mix(q).chunk(2, dim=2)
         u = self.vectors(v)
-        turned = torch.einsum("omt,mij,ojt->oit", first.to(basis.dtype), basis, u.to(basis.dtype))
+        turned = torch.einsum("omt,mij,ojt->oit", first, basis, u)
         lengths = torch.sqrt((first**2).sum(dim=1) + _EPS)
         x = torch.cat([s, lengths, (first * second).sum(dim=1), (u * turned).sum(dim=1)], dim=1)
         hidden = nn.functional.silu(self.hidden(x))
         turn, keep, make = self.gates(hidden).chunk(3, dim=1)
-        made = torch.einsum("oit,mij,ojt->omt", u.to(basis.dtype), basis, u.to(basis.dtype))
+        made = torch.einsum("oit,mij,ojt->omt", u, basis, u)
         dq = second * keep[:, None, :] + made * make[:, None, :]
         return self.out_scalars(hidden), self.out_vectors(turned * turn[:, None, :]), dq
