@@ -106,6 +106,16 @@ def ceiling_sentence(novelty: dict | None) -> str:
     return f"Against the training crystals alone {share} % of {novelty['reference_n']:,} held-out crystals are novel"
 
 
+STABILITY = """
+## Stability
+
+`benchmarks/sun.py -n 100`: the same kinds of sets, relaxed with CHGNet inside their symmetry, against the hull of
+CHGNet's energies of the training pools of all five sources; 95 % intervals. The hull lacks many compounds: compare
+columns with each other only ([energetics](energetics.md)).
+
+"""
+
+
 def markdown(work: Path, names: list[str], metrics: list[str], n: int, seed: int, command: str) -> str:
     summaries = {name: json.loads((work / "reports" / name / "summary.json").read_text()) for name in names}
     about = next(iter(summaries.values()))["about"]
@@ -163,6 +173,7 @@ def main() -> None:
         "--reference-sample", type=int, default=500, help="held-out crystals with fingerprints"
     )
     parser.add_argument("--sets", default="", help="only these, separated by commas")
+    parser.add_argument("--stability", type=Path, help="the table that sun.py wrote with --markdown")
     parser.add_argument("--out", type=Path, help="Markdown file for the table")
     args = parser.parse_args()
     (args.work / "sets").mkdir(parents=True, exist_ok=True)
@@ -194,6 +205,9 @@ def main() -> None:
         )
     command = f"python benchmarks/evaluation_table.py -n {args.n} --seed {args.seed} --metrics {args.metrics}"
     text = markdown(args.work, names, metrics, args.n, args.seed, f"{command} --data DATA --work RUN")
+    if args.stability:
+        head, mark, tail = text.partition("\nThe sets:\n")
+        text = head + STABILITY + args.stability.read_text() + mark + tail
     if args.out is None:
         sys.stdout.write(text)
     else:

@@ -97,6 +97,11 @@ def relax_with_ase(crystal: Crystal, calculator: Any, *, fmax: float, most: int)
     return {
         "energy": energy / len(atoms),
         "volume": atoms.get_volume() / len(atoms),
+        "cell": {
+            "lattice": atoms.cell.array.tolist(),
+            "frac_coords": atoms.get_scaled_positions().tolist(),
+            "numbers": atoms.numbers.tolist(),
+        },
         "evaluations": calls,
         "seconds": time.process_time() - start,
         "converged": bool(converged),

@@ -106,21 +106,41 @@ def figures_of(report: Report, made: dict[str, Any], *, per_evaluation: float) -
     return figures
 
 
-def print_table(figures: dict[str, dict[str, Any]]) -> None:
-    """Every set and the held-out sample in one table; shares in per cent."""
+ROWS = {
+    "uniqueness": "unique, %",
+    "novelty": "novel, %",
+    "relaxation_converged": "relaxation converged, %",
+    "stability_unknown": "stability unknown, %",
+    "hull_coverage": "hull coverage, %",
+    "stable_0": "stable at 0 eV/atom, %",
+    "stable_0.1": "metastable at 0.1 eV/atom, %",
+    "sun_0": "S.U.N. at 0, %",
+    "sun_0.08": "S.U.N. at 0.08, %",
+    "sun_0.1": "S.U.N. at 0.1, %",
+    "ssun_0.1": "the same, symmetric, %",
+    "energy_above_hull": "median energy above hull, eV/atom",
+    "rmsd_to_relaxed": "RMSD to relaxed, Å",
+}
+
+
+def table_of(figures: dict[str, dict[str, Any]]) -> list[list[str]]:
+    """Header and rows: every set, the held-out sample last; shares in per cent."""
     names = list(figures)
-    print(f"{'':24s}" + "".join(f"{name:>22s}" for name in names) + f"{'held-out':>14s}")
-    print(f"{'crystals':24s}" + "".join(f"{figures[name]['n']:22d}" for name in names))
-    for key in (*SHARES, *NUMBERS):
+    rows = [["", *(f"{name} ({figures[name]['n']})" for name in names), "held-out"]]
+    for key, label in ROWS.items():
         metrics = [figures[name]["metrics"].get(key) for name in names]
         scale = 1.0 if key in NUMBERS else 100.0
-        cells = [_written(metric, scale) for metric in metrics]
         real = next((m["reference"] for m in metrics if m is not None and m["reference"] is not None), None)
-        print(
-            f"{key:24s}"
-            + "".join(f"{c:>22s}" for c in cells)
-            + ("" if real is None else f"{real * scale:14.3g}")
+        rows.append(
+            [label, *(_written(m, scale) for m in metrics), "-" if real is None else f"{real * scale:.3g}"]
         )
+    evaluations = [f"{figures[name]['evaluations_per_crystal']:.0f}" for name in names]
+    return [*rows, ["evaluations per relaxation", *evaluations, "-"]]
+
+
+def print_table(figures: dict[str, dict[str, Any]]) -> None:
+    for row in table_of(figures):
+        print(f"{row[0]:36s}" + "".join(f"{cell:>24s}" for cell in row[1:]))
     for name, figure in figures.items():
         if "sun_0.1_per_core_hour_of_generation" in figure:
             print(
@@ -128,7 +148,13 @@ def print_table(figures: dict[str, dict[str, Any]]) -> None:
                 f"{figure['sun_0.1_per_core_hour_of_generation']:,.0f}, with relaxation "
                 f"{figure['sun_0.1_per_core_hour_with_relaxation']:,.0f}"
             )
-        print(f"{name}: {figure['evaluations_per_crystal']:.0f} evaluations per relaxation; {figure['note']}")
+        print(f"{name}: {figure['note']}")
+
+
+def markdown(figures: dict[str, dict[str, Any]]) -> str:
+    header, *rows = table_of(figures)
+    lines = [header, ["---"] * len(header), *rows]
+    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
 
 
 def _written(metric: dict[str, Any] | None, scale: float) -> str:
@@ -155,6 +181,7 @@ def main() -> None:
     parser.add_argument("--temperature", type=float, default=TEMPERATURE, help="of the templates")
     parser.add_argument("--guidance", action="append", metavar="TERM=STRENGTH", help="[default: distance=20]")
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--markdown", type=Path, help="the table as Markdown")
     options = parser.parse_args()
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore")
@@ -209,6 +236,8 @@ def main() -> None:
         print(f"{name}: {time.process_time() - began:.0f} s of processor time", flush=True)
         write_json(options.out, {"run": run, "figures": figures})
     print_table(figures)
+    if options.markdown:
+        options.markdown.write_text(markdown(figures))
     write_json(options.out, {"run": run, "figures": figures})
 
 
