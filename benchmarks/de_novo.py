@@ -29,7 +29,7 @@ import torch
 
 import nucleate
 from data_pools import SOURCES, pool_crystals, pool_store
-from nucleate.cli.generate import parse_strengths
+from nucleate.cli.generate import parse_strengths, parse_temperature
 from nucleate.crystal import Crystal
 from nucleate.evaluation.composition_validity import smact_verdict
 from nucleate.evaluation.run import evaluate
@@ -183,7 +183,7 @@ def run_source(source: str, options: argparse.Namespace, pool: Any) -> dict[str,
     settings = {
         "steps": options.steps,
         "candidates": options.candidates,
-        "temperature": options.temperature,
+        "temperature": parse_temperature(options.temperature),
         "lattice_temperature": options.lattice_temperature,
         "guidance": parse_strengths(options.guidance or ["distance=20"]),
         "mixed_precision": options.mixed_precision,
@@ -269,7 +269,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--candidates", type=int, default=1)
-    parser.add_argument("--temperature", type=float, default=TEMPERATURE)
+    parser.add_argument("--temperature", default=str(TEMPERATURE))
     parser.add_argument("--lattice-temperature", type=float, default=0.5)
     parser.add_argument("--guidance", action="append", metavar="TERM=STRENGTH", help="[default: distance=20]")
     parser.add_argument("--mixed-precision", action="store_true", help="matrix products in bfloat16")

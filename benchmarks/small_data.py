@@ -31,6 +31,7 @@ import torch
 
 import nucleate
 from data_pools import pool_crystals
+from nucleate.cli.generate import parse_temperature
 from nucleate.crystal import Crystal
 from nucleate.evaluation.composition_validity import smact_verdict
 from nucleate.evaluation.matcher import Matcher
@@ -152,7 +153,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, help="to start from; the shipped ones unless given")
     parser.add_argument("--config", type=Path, help="flat YAML of training settings")
     parser.add_argument("--label", default="", help="keeps runs with other settings apart")
-    parser.add_argument("--temperature", type=float, default=TEMPERATURE)
+    parser.add_argument("--temperature", default=str(TEMPERATURE))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
@@ -173,7 +174,7 @@ def main() -> None:
     for way in options.ways.split(","):
         weights, seconds = trained(way, store, options)
         made = nucleate.load(weights).generate(
-            n=options.n, seed=options.seed, temperature=options.temperature
+            n=options.n, seed=options.seed, temperature=parse_temperature(options.temperature)
         )
         figures[f"from {way}"] = {**checks(made.crystals, ten), "training_seconds": seconds}
         print(

@@ -27,6 +27,7 @@ import torch
 
 import nucleate
 from data_pools import SOURCES, open_pool_store, pool_crystals
+from nucleate.cli.generate import parse_temperature
 from nucleate.crystal import Crystal
 from nucleate.data import Store
 from nucleate.energetics.named_potentials import load_potential
@@ -79,7 +80,7 @@ def predict(job: dict[str, Any]) -> dict[str, Any]:
         job["k"],
         job["seed"],
         candidates=job["candidates"],
-        temperature=job["temperature"],
+        temperature=parse_temperature(job["temperature"]),
     )
     energies: list[float | None] = [None] * len(made)
     if job["energies"]:
@@ -218,7 +219,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--candidates", type=int, default=1, help="geometries per sample, the likeliest kept")
-    parser.add_argument("--temperature", type=float, default=TEMPERATURE, help="of the templates")
+    parser.add_argument("--temperature", default=str(TEMPERATURE), help="of the templates")
     parser.add_argument("--energies", action="store_true", help="choose by CHGNet's energy as well")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--out", type=Path)

@@ -26,7 +26,7 @@ import torch
 import nucleate
 from data_pools import SOURCES, open_pool_store, pool_store
 from evaluation_sets import iter_sets, note_of, write_set
-from nucleate.cli.generate import parse_strengths
+from nucleate.cli.generate import parse_strengths, parse_temperature
 from nucleate.data import Store
 from nucleate.energetics.named_potentials import load_potential
 from nucleate.evaluation.report import Report
@@ -58,12 +58,12 @@ def own_set(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         options.seed,
         candidates=options.candidates,
         steps=options.steps,
-        temperature=options.temperature,
+        temperature=parse_temperature(options.temperature),
         guidance=parse_strengths(options.guidance or ["distance=20"]),
         out=folder,
     )
     spent = time.process_time() - began
-    costs = folder.with_suffix(".json")
+    costs = folder.parent / f"{folder.name}.json"
     if costs.exists():
         spent += json.loads(costs.read_text())["core_seconds"]
     write_json(costs, {"core_seconds": spent})
@@ -178,7 +178,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--candidates", type=int, default=1)
     parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--temperature", type=float, default=TEMPERATURE, help="of the templates")
+    parser.add_argument("--temperature", default=str(TEMPERATURE), help="of the templates")
     parser.add_argument("--guidance", action="append", metavar="TERM=STRENGTH", help="[default: distance=20]")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--markdown", type=Path, help="the table as Markdown")
@@ -222,7 +222,7 @@ def main() -> None:
         report = evaluate(
             path,
             reference,
-            out=folder / "reports" / path.stem,
+            out=folder / "reports" / path.name.removesuffix(".parquet"),
             metrics=["novelty", "stability"],
             settings=settings,
             seed=options.seed,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import inspect
 from pathlib import Path
 
 import pytest
@@ -10,12 +11,20 @@ import torch
 from typer.testing import CliRunner
 
 from nucleate.cli.app import app
-from nucleate.cli.generate import parse_groups, parse_lattice, parse_range, parse_strengths
+from nucleate.cli.generate import (
+    generate,
+    parse_groups,
+    parse_lattice,
+    parse_range,
+    parse_strengths,
+    parse_temperature,
+)
 from nucleate.errors import ConditionError
-from nucleate.generation.generator import Generator
+from nucleate.generation.generator import TEMPERATURE, Generator
 from nucleate.models.checkpoint import Checkpoint, save_checkpoint
 from nucleate.models.orbit_transformer import OrbitTransformer, OrbitTransformerConfig
 from nucleate.models.template_transformer import TemplateTransformer, TemplateTransformerConfig
+from nucleate.processes.template_process import TemplateTemperature
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +71,7 @@ def test_every_option_reaches_the_condition(
     result = _run(
         *("--elements", "Ti", "--allow", "Ti,O,N", "--exclude", "N", "--num-atoms", "2..6", "--neutral"),
         *("--space-group", "136", "--template", "2a 4f", "--lattice", "4.6,4.6,2.96,90,90,90"),
-        *("-n", 1, "--seed", 7, "--steps", 2, "--temperature", 0.5, "--batch-size", 9),
+        *("-n", 1, "--seed", 7, "--steps", 2, "--temperature", "0.5,0.6,1", "--batch-size", 9),
         *("--weights", weights, "--out", tmp_path / "out", "--device", "cpu"),
     )
     assert result.exit_code == 0, result.output
@@ -78,7 +87,7 @@ def test_every_option_reaches_the_condition(
         "n": 1,
         "seed": 7,
         "steps": 2,
-        "temperature": 0.5,
+        "temperature": TemplateTemperature(group=0.5, positions=0.6, elements=1.0),
         "batch_size": 9,
     }
     assert {name: asked[name] for name in expected} == expected
@@ -92,6 +101,8 @@ def test_every_option_reaches_the_condition(
         (["--elements", "O", "--exclude", "O"], "at the same time excluded"),
         (["--num-atoms", "a few"], "--num-atoms takes a range such as 4..12"),
         (["--space-group", "231"], "run from 1 to 230"),
+        (["--temperature", "0.9,0.6"], "--temperature takes one number, or three"),
+        (["--temperature", "0.9,0,1"], "temperature of the positions must be above 0"),
         (["--lattice", "1,2,3"], "--lattice takes six numbers"),
         (["--device", "abacus"], "no device 'abacus' here"),
         (["--weights", "absent.safetensors"], "There are no weights at absent.safetensors"),
@@ -111,6 +122,9 @@ def test_ranges_and_lists_are_read() -> None:
     assert parse_range("7", "x") == (7, 7)
     assert parse_groups("221, 225,195..197,195") == (221, 225, 195, 196, 197)
     assert parse_lattice("1,2,3,90,91,92") == (1, 2, 3, 90, 91, 92)
+    assert parse_temperature("0.7") == TemplateTemperature(0.7, 0.7, 0.7)
+    assert parse_temperature(str(TEMPERATURE)) == TEMPERATURE
+    assert inspect.signature(generate).parameters["temperature"].default == str(TEMPERATURE)
     assert parse_strengths(["distance=20", "mine.energy:pairs=0.5"]) == {
         "distance": 20,
         "mine.energy:pairs": 0.5,

@@ -18,6 +18,7 @@ from nucleate.processes.template_lookahead import Lookahead, NextOrbit
 from nucleate.processes.template_process import (
     SampledTemplate,
     TemplateState,
+    TemplateTemperature,
     crystal_generators,
     sample_templates,
 )
@@ -48,12 +49,12 @@ def _softmax(logits: np.ndarray, allowed: list[int]) -> dict[int, float]:
 
 
 def _exact_distribution(
-    model: FixedLogits, accepted: dict[int, set[Orbits]], temperature: float
+    model: FixedLogits, accepted: dict[int, set[Orbits]], temperature: TemplateTemperature
 ) -> dict[tuple[int, Orbits], float]:
     """Probability of each template as an ordered list of orbits, by following every path."""
     starts = group_arrays()["position_start"]
     distribution: dict[tuple[int, Orbits], float] = {}
-    groups = _softmax(model.groups.numpy() / temperature, [g - 1 for g in accepted])
+    groups = _softmax(model.groups.numpy() / temperature.group, [g - 1 for g in accepted])
     for number, templates in accepted.items():
         possible = {part for o in templates for part in sub_multisets(o)}
 
@@ -64,13 +65,13 @@ def _exact_distribution(
                     if tuple(sorted((*orbits, (p, z)))) in possible:
                         after.setdefault(p + 1, set()).add(z - 1)
             choices = sorted(after) + ([0] if tuple(sorted(orbits)) in templates else [])
-            logits = model.positions[number, min(len(orbits), 7)].numpy() / temperature
+            logits = model.positions[number, min(len(orbits), 7)].numpy() / temperature.positions
             for choice, q in _softmax(logits, sorted(choices)).items():
                 if choice == 0:
                     key = (number, orbits)
                     distribution[key] = distribution.get(key, 0.0) + probability * q
                     continue
-                row = model.elements[starts[number - 1] + choice - 1].numpy() / temperature
+                row = model.elements[starts[number - 1] + choice - 1].numpy() / temperature.elements
                 for z, r in _softmax(row, sorted(after[choice])).items():
                     follow((*orbits, (choice - 1, z + 1)), probability * q * r, number, templates, possible)
 
@@ -82,7 +83,7 @@ def _orbits(sample: SampledTemplate) -> Orbits:
     return tuple(zip(sample.wyckoff_indices.tolist(), sample.atomic_numbers.tolist()))
 
 
-@pytest.mark.parametrize("temperature", [1.0, 0.6])
+@pytest.mark.parametrize("temperature", [1.0, 0.6, TemplateTemperature(1.5, 0.5, 0.8)])
 @pytest.mark.parametrize(
     "condition",
     [
@@ -90,7 +91,9 @@ def _orbits(sample: SampledTemplate) -> Orbits:
         {"space_groups": [2, 187], "required": [8], "allowed": [8, 22], "min_atoms": 2, "max_atoms": 2},
     ],
 )
-def test_frequencies_are_those_of_the_enumerated_distribution(condition: dict, temperature: float) -> None:
+def test_frequencies_are_those_of_the_enumerated_distribution(
+    condition: dict, temperature: TemplateTemperature | float
+) -> None:
     c = template_constraint(**condition)
     model, count = FixedLogits(), 4000
     accepted: dict[int, set[Orbits]] = {}
@@ -105,7 +108,7 @@ def test_frequencies_are_those_of_the_enumerated_distribution(condition: dict, t
             )
             if fits and generic(number, orbits):
                 accepted.setdefault(number, set()).add(orbits)
-    exact = _exact_distribution(model, accepted, temperature)
+    exact = _exact_distribution(model, accepted, TemplateTemperature.of(temperature))
     assert sum(exact.values()) == pytest.approx(1.0)
     samples = sample_templates(model, [c] * count, crystal_generators(7, count), temperature=temperature)
     for sample in samples[:200]:
@@ -268,5 +271,7 @@ def test_misuse_is_refused() -> None:
     c = template_constraint(composition={14: 1})
     with pytest.raises(ValueError, match="as many generators"):
         sample_templates(FixedLogits(), [c], [])
-    with pytest.raises(ValueError, match="above 0"):
+    with pytest.raises(ConditionError, match="above 0"):
         sample_templates(FixedLogits(), [c], crystal_generators(0, 1), temperature=0.0)
+    with pytest.raises(ConditionError, match="temperature of the elements"):
+        TemplateTemperature(elements=float("nan"))

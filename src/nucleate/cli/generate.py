@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from nucleate.generation.checks import GeneratedRow
+    from nucleate.processes.template_process import TemplateTemperature
 
 _MAX_SHOWN = 20
 
@@ -76,12 +77,13 @@ def generate(
         typer.Option(min=1, help="Geometries drawn per crystal; the one the network believes in most stays."),
     ] = 1,
     temperature: Annotated[
-        float,
+        str,
         typer.Option(
-            help="Of the choice of group, positions and elements: 1 is the network's own distribution, "
-            "below 1 is more typical."
+            metavar="T|T,T,T",
+            help="Of the choice of group, positions and elements, one number for all or one each: 1 is the "
+            "network's own distribution, below 1 is more typical.",
         ),
-    ] = 0.75,
+    ] = "0.9,0.6,0.9",
     lattice_temperature: Annotated[
         float, typer.Option(min=0, help="Of the noise the lattice starts from; below 1 is more typical.")
     ] = 0.5,
@@ -165,7 +167,7 @@ def generate(
             batch_size=batch_size,
             steps=steps,
             candidates=candidates,
-            temperature=temperature,
+            temperature=parse_temperature(temperature),
             lattice_temperature=lattice_temperature,
             guidance=parse_strengths(guidance) if guidance else None,
             mixed_precision=mixed_precision,
@@ -240,6 +242,21 @@ def parse_strengths(texts: Sequence[str]) -> dict[str, float]:
                 f"--guidance takes TERM=STRENGTH such as distance=20, or none alone, got {text!r}."
             )
     return strengths
+
+
+def parse_temperature(text: str) -> TemplateTemperature:
+    """One temperature for all choices of a template, or those of group, positions and elements."""
+    from nucleate.processes.template_process import TemplateTemperature  # noqa: PLC0415  (torch takes seconds to load)
+
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) not in (1, 3):
+        raise ConditionError(
+            f"--temperature takes one number, or three as 0.9,0.6,0.9 (group, positions, elements), got {text!r}."
+        )
+    return TemplateTemperature(*(numbers if len(numbers) == 3 else 3 * numbers))
 
 
 def parse_device(text: str) -> Any:

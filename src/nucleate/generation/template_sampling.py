@@ -12,7 +12,12 @@ from torch import Tensor
 from nucleate.generation.condition import Condition
 from nucleate.models.template_transformer import TemplateBatch, TemplateStates, TemplateTransformer
 from nucleate.processes.template_constraints import TemplateConstraint
-from nucleate.processes.template_process import SampledTemplate, TemplateState, sample_templates
+from nucleate.processes.template_process import (
+    SampledTemplate,
+    TemplateState,
+    TemplateTemperature,
+    sample_templates,
+)
 from nucleate.shapes import Float, Int
 
 
@@ -96,14 +101,17 @@ def draw_templates(
     generators: Sequence[np.random.Generator],
     *,
     source: int = 0,
-    temperature: float = 1.0,
+    temperature: TemplateTemperature | float = 1.0,
 ) -> list[SampledTemplate]:
     """One template per random stream, each exactly as the condition asks.
 
     The number of formula units is drawn first, from the network's probabilities over those that some group can
-    hold; then the group, then orbits one by one (``sample_templates``).
+    hold, at the temperature of the positions; then the group, then orbits one by one (``sample_templates``).
     """
-    chosen = _draw_constraints(network, condition, generators, source=source, temperature=temperature)
+    temperature = TemplateTemperature.of(temperature)
+    chosen = _draw_constraints(
+        network, condition, generators, source=source, temperature=temperature.positions
+    )
     model = TemplateModel(network, chosen, source=source)
     return sample_templates(model, chosen, generators, temperature=temperature)
 

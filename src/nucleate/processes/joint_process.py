@@ -16,7 +16,12 @@ from nucleate.processes.denoising_error import NOISE_LEVELS, denoising_error
 from nucleate.processes.geometry_process import GeometryDenoiser, GeometryNoise
 from nucleate.processes.sampler import GivenGeometry, sample_geometry
 from nucleate.processes.template_constraints import TemplateConstraint
-from nucleate.processes.template_process import NextOrbitModel, SampledTemplate, sample_templates
+from nucleate.processes.template_process import (
+    NextOrbitModel,
+    SampledTemplate,
+    TemplateTemperature,
+    sample_templates,
+)
 
 NEEDS: Mapping[str, tuple[str, ...]] = {
     "group": (),
@@ -114,7 +119,7 @@ class JointProcess:
         *,
         steps: int = 20,
         proposals: int = 1,
-        temperature: float = 1.0,
+        temperature: TemplateTemperature | float = 1.0,
     ) -> JointSample:
         """One crystal per constraint, everything that is given kept to the last digit.
 
@@ -178,7 +183,7 @@ class JointProcess:
         templates: Sequence[SampledTemplate],
         streams: Sequence[torch.Generator],
         proposals: int,
-        temperature: float,
+        temperature: TemplateTemperature | float,
     ) -> dict[int, SampledTemplate]:
         """For each of these crystals one of its proposals, drawn by the error of its geometry."""
         asked, own = [constraints[i] for i in rows], [generators[i] for i in rows]

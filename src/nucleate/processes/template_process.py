@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -52,6 +53,38 @@ class NextOrbitModel(Protocol):
 
         Called after ``position_logits`` with the same state, or with some of its rows.
         """
+
+
+@dataclass(frozen=True)
+class TemplateTemperature:
+    """What the log odds of each kind of choice are divided by: 1 samples from the model, lower is more typical.
+
+    Attributes:
+        group: of the space group.
+        positions: of the Wyckoff positions and of where the template ends, and so of how many atoms there are.
+        elements: of the elements.
+
+    Raises:
+        ConditionError: one of them is not above 0.
+    """
+
+    group: float = 1.0
+    positions: float = 1.0
+    elements: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if not 0 < value < math.inf:
+                raise ConditionError(f"The temperature of the {name} must be above 0 and finite, got {value}")
+
+    def __str__(self) -> str:
+        """As the command line takes it."""
+        return f"{self.group:g},{self.positions:g},{self.elements:g}"
+
+    @classmethod
+    def of(cls, value: TemplateTemperature | float) -> TemplateTemperature:
+        """One number is the temperature of every choice."""
+        return value if isinstance(value, TemplateTemperature) else cls(value, value, value)
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +141,7 @@ def sample_templates(
     constraints: Sequence[TemplateConstraint],
     generators: Sequence[np.random.Generator],
     *,
-    temperature: float = 1.0,
+    temperature: TemplateTemperature | float = 1.0,
 ) -> list[SampledTemplate]:
     """One template for each constraint, all of them as asked.
 
@@ -120,21 +153,20 @@ def sample_templates(
         model: log odds of the next choice.
         constraints: what is asked of each crystal; equal ones share their look-ahead.
         generators: one per crystal, such as those of ``crystal_generators``.
-        temperature: logits are divided by it; 1 samples from the model, lower is more typical.
+        temperature: logits are divided by it; one number for all choices, or one of each kind.
 
     Raises:
-        ConditionError: no template of any group is as asked.
+        ConditionError: a temperature is not above 0, or no template of any group is as asked.
     """
     if len(constraints) != len(generators):
         raise ValueError(f"{len(constraints)} constraints need as many generators, got {len(generators)}")
-    if temperature <= 0:
-        raise ValueError(f"the temperature is above 0, got {temperature}")
+    temperature = TemplateTemperature.of(temperature)
     lookaheads = {c: Lookahead(c) for c in dict.fromkeys(constraints)}
     for lookahead in lookaheads.values():
         if not lookahead.groups().any():
             raise ConditionError(impossible_reason(lookahead.constraint))
     crystals = [_Growing(lookaheads[c], g) for c, g in zip(constraints, generators)]
-    _draw_groups(model, crystals, temperature)
+    _draw_groups(model, crystals, temperature.group)
     active = list(range(len(crystals)))
     while active:
         state = _state(crystals, active)
@@ -199,7 +231,7 @@ def _draw_groups(model: NextOrbitModel, crystals: list[_Growing], temperature: f
 
 
 def _draw_orbits(
-    model: NextOrbitModel, state: TemplateState, crystals: list[_Growing], temperature: float
+    model: NextOrbitModel, state: TemplateState, crystals: list[_Growing], temperature: TemplateTemperature
 ) -> None:
     """The next orbit of each crystal, or its end."""
     logits = _numpy(model.position_logits(state))
@@ -212,7 +244,7 @@ def _draw_orbits(
             crystal.witness = crystal.lookahead.completion(crystal.number, crystal.orbits) or ()
         for p, _ in crystal.next_on_witness():
             row[1 + p] = True
-    chosen, log_probs = _draw(logits, allowed, crystals, temperature)
+    chosen, log_probs = _draw(logits, allowed, crystals, temperature.positions)
     rows = np.flatnonzero(chosen > 0)
     for crystal, choice, log_prob in zip(crystals, chosen, log_probs):
         crystal.log_prob += log_prob
@@ -231,7 +263,7 @@ def _draw_orbits(
     for row, crystal, position in zip(allowed, going_on, positions):
         for p, z in crystal.next_on_witness():
             row[z - 1] |= p == position
-    elements, log_probs = _draw(logits, allowed, going_on, temperature)
+    elements, log_probs = _draw(logits, allowed, going_on, temperature.elements)
     for crystal, position, element, log_prob in zip(going_on, positions, elements, log_probs):
         crystal.log_prob += log_prob
         crystal.place((position, int(element) + 1))
