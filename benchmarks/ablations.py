@@ -22,7 +22,8 @@ import numpy as np
 import torch
 
 from data_pools import pool_store
-from nucleate.crystal import Crystal, CrystalBatch, UnitCell, encode
+from nucleate.crystal import Crystal, CrystalBatch
+from nucleate.crystal.space_group import space_group
 from nucleate.models.checkpoint import load_checkpoint
 from nucleate.processes import choice
 from nucleate.processes.geometry_flow import GeometryFlow
@@ -65,13 +66,19 @@ class Arm:
 
 
 def in_p1(crystals: list[Crystal]) -> list[Crystal]:
-    """The same crystals as all atoms of their primitive cells in space group 1."""
+    """The same crystals as all atoms of their primitive cells in space group 1, in Niggli's cells.
+
+    Of all primitive cells the reduced one: others spread the lattices of like crystals far apart, and the arm would be
+    judged by the choice of cell.
+    """
+    subspace = space_group(1).lattice_subspace
     found = []
     for crystal in crystals:
-        structure = crystal.to_structure("primitive")
+        structure = crystal.to_structure("primitive").get_reduced_structure("niggli")
         numbers = np.array(structure.atomic_numbers, dtype=np.int64)
-        cell = UnitCell(np.array(structure.lattice.matrix), np.array(structure.frac_coords), numbers)
-        found.append(encode(cell, subgroup=1).crystal)
+        lattice = subspace.fit(np.array(structure.lattice.matrix), num_atoms=len(numbers))
+        coords = np.array(structure.frac_coords) % 1
+        found.append(Crystal(1, lattice.params, np.zeros_like(numbers), numbers, coords))
     return found
 
 
