@@ -83,7 +83,7 @@ def generate(
             help="Of the choice of group, positions and elements, one number for all or one each: 1 is the "
             "network's own distribution, below 1 is more typical.",
         ),
-    ] = "0.9,0.6,0.9",
+    ] = "0.85,0.7,0.8",
     lattice_temperature: Annotated[
         float, typer.Option(min=0, help="Of the noise the lattice starts from; below 1 is more typical.")
     ] = 0.5,
@@ -254,7 +254,7 @@ def parse_temperature(text: str) -> TemplateTemperature:
         numbers = []
     if len(numbers) not in (1, 3):
         raise ConditionError(
-            f"--temperature takes one number, or three as 0.9,0.6,0.9 (group, positions, elements), got {text!r}."
+            f"--temperature takes one number, or three as 0.85,0.7,0.8 (group, positions, elements), got {text!r}."
         )
     return TemplateTemperature(*(numbers if len(numbers) == 3 else 3 * numbers))
 

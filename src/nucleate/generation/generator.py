@@ -36,7 +36,7 @@ from nucleate.processes.template_process import SampledTemplate, TemplateTempera
 
 BATCH_SIZE = 256
 STEPS = 20
-TEMPERATURE = TemplateTemperature(group=0.9, positions=0.6, elements=0.9)
+TEMPERATURE = TemplateTemperature(group=0.85, positions=0.7, elements=0.8)
 """Measured de novo: space groups, numbers of elements and of atoms are then as near to held-out crystals as training
 ones are; one temperature for all reaches some of them only (docs/generator-benchmarks.md)."""
 LATTICE_TEMPERATURE = 0.5
