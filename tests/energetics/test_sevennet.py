@@ -11,9 +11,8 @@ from nucleate.energetics import RelaxationSettings, load_potential, relax
 from nucleate.errors import PotentialError
 
 sevenn = pytest.importorskip("sevenn.calculator", reason="sevenn is not installed")
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::UserWarning"
-)  # of the package: no accelerator for tensor products
+# The package warns that it has no accelerator for tensor products.
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
 
 @pytest.fixture(scope="module")

@@ -90,12 +90,9 @@ def _learned(family: str, model: str, device: str) -> ASEPotential:
         calculator = make(model, device)
     except ModuleNotFoundError as error:
         raise PotentialError(f"{family} is not installed ({error}): pip install {package}") from error
-    except (
-        Exception
-    ) as error:  # what a package raises for weights that it does not know or cannot fetch is its own
-        raise PotentialError(
-            f"{package} gives no potential {model!r}: {' '.join(str(error).split())}"
-        ) from error
+    except Exception as error:  # each package raises its own for weights it does not know or cannot fetch
+        reason = " ".join(str(error).split())
+        raise PotentialError(f"{package} gives no potential {model!r}: {reason}") from error
     return ASEPotential(calculator, identity=f"{package} {version(package)} weights {model}", name=family)
 
 
