@@ -26,7 +26,7 @@ import torch
 from nucleate.crystal import Crystal, UnitCell, encode
 from nucleate.energetics.batched_relaxation import relax
 from nucleate.energetics.chgnet_potential import CHGNetPotential
-from nucleate.energetics.relaxation import RelaxationSettings
+from nucleate.energetics.relaxation import Relaxation, RelaxationSettings
 from nucleate.energetics.symmetric_coordinates import SymmetricCoordinates
 from nucleate.errors import NucleateError
 
@@ -71,6 +71,32 @@ def rattle(crystal: Crystal, rng: np.random.Generator, amplitude: float) -> Crys
     return coordinates.crystal(coordinates.vector(crystal) + step)
 
 
+def cell_record(lattice: Any, frac_coords: Any, numbers: Any) -> dict[str, Any]:
+    """A cell as it is kept in JSON, for ``begun_at``."""
+    return {
+        "lattice": np.asarray(lattice).tolist(),
+        "frac_coords": np.asarray(frac_coords).tolist(),
+        "numbers": np.asarray(numbers).tolist(),
+    }
+
+
+def begun_at(
+    cells: list[dict[str, Any]], potential: CHGNetPotential, *, fmax: float, most: int
+) -> list[Relaxation]:
+    """Our relaxation begun where another one ended, each crystal in the group it has there."""
+    starts = [
+        encode(
+            UnitCell(
+                np.array(cell["lattice"]),
+                np.array(cell["frac_coords"]),
+                np.array(cell["numbers"], dtype=np.int64),
+            )
+        ).crystal
+        for cell in cells
+    ]
+    return relax(starts, potential, settings=RelaxationSettings(fmax=fmax, max_evaluations=most))
+
+
 def relax_with_ase(crystal: Crystal, calculator: Any, *, fmax: float, most: int) -> dict[str, Any]:
     from ase.constraints import FixSymmetry
     from ase.filters import FrechetCellFilter
@@ -97,11 +123,7 @@ def relax_with_ase(crystal: Crystal, calculator: Any, *, fmax: float, most: int)
     return {
         "energy": energy / len(atoms),
         "volume": atoms.get_volume() / len(atoms),
-        "cell": {
-            "lattice": atoms.cell.array.tolist(),
-            "frac_coords": atoms.get_scaled_positions().tolist(),
-            "numbers": atoms.numbers.tolist(),
-        },
+        "cell": cell_record(atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers),
         "evaluations": calls,
         "seconds": time.process_time() - start,
         "converged": bool(converged),

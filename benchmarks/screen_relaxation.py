@@ -28,14 +28,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 
-from nucleate.crystal import Crystal, UnitCell, encode
-from nucleate.energetics.batched_relaxation import relax
+from nucleate.crystal import Crystal
 from nucleate.energetics.chgnet_potential import CHGNetPotential
-from nucleate.energetics.relaxation import RelaxationSettings
 from nucleate.evaluation.workers import Workers
 from nucleate.screening.funnel import screen
 from nucleate.screening.settings import ScreeningSettings
-from relaxation import rattled_crystals, relax_with_ase
+from relaxation import begun_at, rattled_crystals, relax_with_ase
 
 BASIN = 1e-3
 """eV/atom: further apart are two basins."""
@@ -129,17 +127,9 @@ def report_volumes(
 ) -> None:
     """The crystals whose volumes differ, and whether ours stays where ASE ended."""
     apart = [n for n in names if abs(ours[n]["volume_per_atom"] / ase[n]["volume"] - 1) >= SAME_VOLUME]
-    starts = []
-    for cell in (ase[name]["cell"] for name in apart):
-        ends = UnitCell(
-            np.array(cell["lattice"]),
-            np.array(cell["frac_coords"]),
-            np.array(cell["numbers"], dtype=np.int64),
-        )
-        starts.append(encode(ends).crystal)
-    settings = RelaxationSettings(fmax=fmax, max_evaluations=most)
+    restarted = begun_at([ase[name]["cell"] for name in apart], CHGNetPotential(), fmax=fmax, most=most)
     stay = 0
-    for name, again in zip(apart, relax(starts, CHGNetPotential(), settings=settings)):
+    for name, again in zip(apart, restarted):
         first, theirs = ours[name], ase[name]
         moved = again.crystal.volume_per_atom / theirs["volume"] - 1
         stay += again.converged and abs(moved) < SAME_VOLUME
