@@ -22,13 +22,17 @@ from nucleate.training.crystal_stream import (
     in_batches,
     load_crystals,
 )
+from nucleate.training.element_exchange import SMALL_DATA, SMALL_DATA_SHARE
 from nucleate.training.geometry_task import GeometryTask, PenaltyWeights
 from nucleate.training.tasks import Task, TemplateTask
 
 
-def make_template_task(beside: nn.ModuleDict) -> Task:
-    """The template task, which learns nothing beside its network."""
-    return TemplateTask()
+def make_template_task(config: TrainingConfig, num_crystals: int, beside: nn.ModuleDict) -> Task:
+    """The template task, which learns nothing beside its network; with little data, elements are exchanged."""
+    share = config.element_exchange
+    if share is None:
+        share = SMALL_DATA_SHARE if num_crystals <= SMALL_DATA else 0.0
+    return TemplateTask(share)
 
 
 def make_geometry_task(config: TrainingConfig, choice: ProcessChoice, beside: nn.ModuleDict) -> Task:

@@ -13,6 +13,7 @@ from torch import Tensor
 from nucleate.models.template_transformer import TemplateBatch, TemplateTransformer
 from nucleate.shapes import Int
 from nucleate.training.crystal_stream import SourcedCrystals
+from nucleate.training.element_exchange import exchange_elements
 from nucleate.training.losses import Losses
 from nucleate.training.template_task import (
     Condition,
@@ -67,11 +68,17 @@ class TemplateExample:
 
 @dataclass(frozen=True, eq=False)
 class TemplateTask:
-    """What the template network learns: groups, positions and elements, given any part of the composition."""
+    """What the template network learns: groups, positions and elements, given any part of the composition.
+
+    Attributes:
+        element_exchange: share of the training templates with elements exchanged for similar ones.
+    """
+
+    element_exchange: float = 0.0
 
     def prepare(self, content: SourcedCrystals, seed: int, *, noise_level: float) -> TemplateExample:
         """Templates with conditions drawn from the seed; discrete choices know no noise level."""
-        return _example(content, seed, None)
+        return _example(content, seed, None, element_exchange=self.element_exchange)
 
     def losses(self, network: TemplateTransformer, example: TemplateExample) -> Losses:
         """Nats per crystal: ``loss`` and its parts."""
@@ -102,13 +109,22 @@ class TemplateTask:
         return {"loss": torch.stack(list(totals.values())).mean(), **totals}
 
 
-def _example(content: SourcedCrystals, seed: int, condition: Condition | None) -> TemplateExample:
-    device = content.crystals.device
+def _example(
+    content: SourcedCrystals, seed: int, condition: Condition | None, *, element_exchange: float = 0.0
+) -> TemplateExample:
+    device, rng = content.crystals.device, np.random.default_rng(seed)
     templates = [
         Template(source, c.space_group_number, c.wyckoff_indices, c.atomic_numbers)
         for source, c in zip(content.source.tolist(), content.crystals.to_crystals())
     ]
-    targets = make_template_batch(templates, np.random.default_rng(seed), condition=condition)
+    if element_exchange:
+        templates = [
+            replace(t, atomic_numbers=exchange_elements(t.atomic_numbers, rng))
+            if rng.random() < element_exchange
+            else t
+            for t in templates
+        ]
+    targets = make_template_batch(templates, rng, condition=condition)
     return TemplateExample(
         replace(
             targets,
