@@ -189,8 +189,8 @@ def judge(arm: Arm, weights: Path, truth: list[Crystal], *, tries: int, steps: i
     templates = in_p1(truth) if arm.in_p1 else truth
     guesses = [
         draw(
-            checkpoint, templates, steps=steps, candidates=1, lattice_temperature=0.5, first=k, seed=0, random=False,
-            mixed_precision=False, guidance={},
+            checkpoint, templates, settings={"steps": steps, "lattice_temperature": 0.5, "guidance": {}}, first=k,
+            seed=0, random=False,
         )
         for k in range(tries)
     ]  # fmt: skip

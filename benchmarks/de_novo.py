@@ -29,7 +29,6 @@ import torch
 
 import nucleate
 from data_pools import SOURCES, pool_crystals, pool_store
-from nucleate.cli.generate import parse_strengths, parse_temperature
 from nucleate.crystal import Crystal
 from nucleate.evaluation.composition_validity import smact_verdict
 from nucleate.evaluation.run import evaluate
@@ -41,8 +40,8 @@ from nucleate.evaluation.surroundings import surroundings
 from nucleate.evaluation.symmetry_checks import find_moyopy
 from nucleate.evaluation.wasserstein import expected_noise, wasserstein_distance
 from nucleate.generation.checks import shortest_distances
-from nucleate.generation.generator import TEMPERATURE
 from real_structures import describe_run, print_run, write_json
+from sampling_options import add_sampling_options, sampling_settings, settings_label
 
 SYMPREC = 0.1
 """Tolerance (Å) at which groups are looked for, as in the published comparisons of P1 shares."""
@@ -180,17 +179,9 @@ def novelty(crystals: list[Crystal], folder: Path, options: argparse.Namespace) 
 
 def run_source(source: str, options: argparse.Namespace, pool: Any) -> dict[str, Any]:
     """All figures of one source."""
-    settings = {
-        "steps": options.steps,
-        "candidates": options.candidates,
-        "temperature": parse_temperature(options.temperature),
-        "lattice_temperature": options.lattice_temperature,
-        "guidance": parse_strengths(options.guidance or ["distance=20"]),
-        "mixed_precision": options.mixed_precision,
-    }
+    settings = sampling_settings(options)
     digest = nucleate.load(options.weights).digest[:12]
-    label = "-".join(str(part) for part in ("de_novo", source, digest, options.seed, *settings.values()))
-    folder = options.work / "".join(c if c.isalnum() or c in "-._" else "_" for c in label)
+    folder = options.work / f"de_novo-{source}-{digest}-{options.seed}-{settings_label(settings)}"
     folder.mkdir(parents=True, exist_ok=True)
     sizes = [len(part) for part in np.array_split(np.arange(options.n), options.workers)]
     makings = [
@@ -267,12 +258,7 @@ def main() -> None:
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--weights", type=Path)
-    parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--candidates", type=int, default=1)
-    parser.add_argument("--temperature", default=str(TEMPERATURE))
-    parser.add_argument("--lattice-temperature", type=float, default=0.5)
-    parser.add_argument("--guidance", action="append", metavar="TERM=STRENGTH", help="[default: distance=20]")
-    parser.add_argument("--mixed-precision", action="store_true", help="matrix products in bfloat16")
+    add_sampling_options(parser)
     parser.add_argument("--workers", type=int, default=1, help="processes of one thread each")
     parser.add_argument("--novelty", action="store_true", help="uniqueness and novelty as well")
     parser.add_argument("--out", type=Path)

@@ -31,7 +31,6 @@ import torch
 
 import nucleate
 from data_pools import pool_crystals
-from nucleate.cli.generate import parse_temperature
 from nucleate.crystal import Crystal
 from nucleate.evaluation.composition_validity import smact_verdict
 from nucleate.evaluation.matcher import Matcher
@@ -39,8 +38,9 @@ from nucleate.evaluation.reduced_cell import reduce_cell
 from nucleate.evaluation.statistics import wilson_interval
 from nucleate.evaluation.structure_validity import is_structurally_valid
 from nucleate.evaluation.surroundings import surroundings
-from nucleate.generation.generator import TEMPERATURE, default_weights
+from nucleate.generation.generator import default_weights
 from real_structures import describe_run, print_run, write_json
+from sampling_options import add_sampling_options, sampling_settings
 
 GROUPS = (221, 62, 140, 167)
 SHARES = (
@@ -153,7 +153,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, help="to start from; the shipped ones unless given")
     parser.add_argument("--config", type=Path, help="flat YAML of training settings")
     parser.add_argument("--label", default="", help="keeps runs with other settings apart")
-    parser.add_argument("--temperature", default=str(TEMPERATURE))
+    add_sampling_options(parser)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
@@ -173,9 +173,7 @@ def main() -> None:
     figures: dict[str, Any] = {"the ten": checks(ten, ten), "others of the family": checks(others, ten)}
     for way in options.ways.split(","):
         weights, seconds = trained(way, store, options)
-        made = nucleate.load(weights).generate(
-            n=options.n, seed=options.seed, temperature=parse_temperature(options.temperature)
-        )
+        made = nucleate.load(weights).generate(n=options.n, seed=options.seed, **sampling_settings(options))
         figures[f"from {way}"] = {**checks(made.crystals, ten), "training_seconds": seconds}
         print(
             f"from {way}: " + ", ".join(f"{c.formula} ({c.space_group_number})" for c in made.crystals[:12])

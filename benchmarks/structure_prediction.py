@@ -27,7 +27,6 @@ import torch
 
 import nucleate
 from data_pools import SOURCES, open_pool_store, pool_crystals
-from nucleate.cli.generate import parse_temperature
 from nucleate.crystal import Crystal
 from nucleate.data import Store
 from nucleate.energetics.named_potentials import load_potential
@@ -38,10 +37,10 @@ from nucleate.evaluation.random_symmetry import random_symmetric_crystal
 from nucleate.evaluation.reduced_cell import reduce_cell
 from nucleate.evaluation.statistics import wilson_interval
 from nucleate.generation.condition import Condition
-from nucleate.generation.generator import TEMPERATURE
 from nucleate.physics import volume_per_atom
 from real_structures import describe_run, print_run, write_json
 from resumable import generator, results
+from sampling_options import add_sampling_options, sampling_settings, settings_label
 
 STOL = 0.5
 MATCHER = Matcher(0.3, STOL, 10.0)
@@ -79,8 +78,7 @@ def predict(job: dict[str, Any]) -> dict[str, Any]:
         Condition(formula=target.formula, num_atoms=(n, n), source="mp_20"),
         job["k"],
         job["seed"],
-        candidates=job["candidates"],
-        temperature=parse_temperature(job["temperature"]),
+        **job["sampling"],
     )
     energies: list[float | None] = [None] * len(made)
     if job["energies"]:
@@ -218,8 +216,7 @@ def main() -> None:
     parser.add_argument("--pool", choices=("val", "test"), default="val")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--weights", type=Path)
-    parser.add_argument("--candidates", type=int, default=1, help="geometries per sample, the likeliest kept")
-    parser.add_argument("--temperature", default=str(TEMPERATURE), help="of the templates")
+    add_sampling_options(parser)
     parser.add_argument("--energies", action="store_true", help="choose by CHGNet's energy as well")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--out", type=Path)
@@ -232,6 +229,7 @@ def main() -> None:
     trained = store.split("train")
     rows = np.random.default_rng(options.seed).permutation(len(trained))[:2000]
     groups = [trained.crystal(int(row)).space_group_number for row in rows]
+    sampling = sampling_settings(options)
     jobs = [
         (
             i,
@@ -239,8 +237,7 @@ def main() -> None:
                 "target": target,
                 "k": options.k,
                 "seed": options.seed + i,
-                "candidates": options.candidates,
-                "temperature": options.temperature,
+                "sampling": sampling,
                 "energies": options.energies,
                 "groups": groups,
             },
@@ -249,7 +246,7 @@ def main() -> None:
     ]
     digest = nucleate.load(options.weights).digest[:12]
     energies = "-energies" if options.energies else ""
-    label = f"{options.pool}-{digest}-{options.k}-{options.candidates}-t{options.temperature}-{options.seed}{energies}"
+    label = f"{options.pool}-{digest}-{options.k}-{settings_label(sampling)}-{options.seed}{energies}"
     path = options.work / f"csp-{label}.jsonl"
     done = list(results(predict, jobs, path, weights=options.weights, workers=options.workers))
     done.sort(key=lambda result: result["number"])

@@ -26,14 +26,13 @@ import torch
 import nucleate
 from data_pools import SOURCES, open_pool_store, pool_store
 from evaluation_sets import iter_sets, note_of, write_set
-from nucleate.cli.generate import parse_strengths, parse_temperature
 from nucleate.data import Store
 from nucleate.energetics.named_potentials import load_potential
 from nucleate.evaluation.report import Report
 from nucleate.evaluation.run import evaluate
 from nucleate.evaluation.settings import Settings
-from nucleate.generation.generator import TEMPERATURE
 from real_structures import describe_run, print_run, write_json
+from sampling_options import add_sampling_options, sampling_settings, settings_label
 
 SETS = ("nucleate", "CrystalFormer", "FlowMM", "random")
 SHARES = (
@@ -56,10 +55,7 @@ def own_set(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         nucleate.Condition(source="mp_20"),
         options.n,
         options.seed,
-        candidates=options.candidates,
-        steps=options.steps,
-        temperature=parse_temperature(options.temperature),
-        guidance=parse_strengths(options.guidance or ["distance=20"]),
+        **sampling_settings(options),
         out=folder,
     )
     spent = time.process_time() - began
@@ -69,8 +65,8 @@ def own_set(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     write_json(costs, {"core_seconds": spent})
     return {
         "core_seconds": spent,
-        "note": f"nucleate, weights {generator.digest[:12]}, {options.candidates} candidates, "
-        f"temperature {options.temperature}",
+        "note": f"nucleate, weights {generator.digest[:12]}, {options.candidates} candidates, {options.restarts} "
+        f"restarts, temperature {options.temperature}",
     }
 
 
@@ -176,10 +172,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--sets", default=",".join(SETS))
     parser.add_argument("--weights", type=Path)
-    parser.add_argument("--candidates", type=int, default=1)
-    parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--temperature", default=str(TEMPERATURE), help="of the templates")
-    parser.add_argument("--guidance", action="append", metavar="TERM=STRENGTH", help="[default: distance=20]")
+    add_sampling_options(parser)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--markdown", type=Path, help="the table as Markdown")
     options = parser.parse_args()
@@ -202,16 +195,7 @@ def main() -> None:
         extra: dict[str, Any] = {}
         if name == "nucleate":
             digest = nucleate.load(options.weights).digest[:12]
-            path = (
-                folder
-                / "sets"
-                / "-".join(
-                    [
-                        f"nucleate-{digest}-c{options.candidates}-s{options.steps}-t{options.temperature}",
-                        *(options.guidance or ["distance=20"]),
-                    ]
-                )
-            )
+            path = folder / "sets" / f"nucleate-{digest}-{settings_label(sampling_settings(options))}"
             extra = own_set(path, options)
         else:
             path = folder / "sets" / f"{name}.parquet"

@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
@@ -23,17 +24,18 @@ import pyarrow.parquet as pq
 import torch
 from pymatgen.analysis.structure_matcher import StructureMatcher
 
-from nucleate.cli.generate import parse_strengths
 from nucleate.crystal import Crystal, CrystalBatch, UnitCell, encode
 from nucleate.energetics import RelaxationSettings, ResultCache, relax
 from nucleate.energetics.chgnet_potential import CHGNetPotential
 from nucleate.generation.candidates import likeliest_geometry
+from nucleate.generation.generator import AUTOGUIDANCE
 from nucleate.generation.geometry_sampling import make_guide, passes_by_size
 from nucleate.models.checkpoint import load_checkpoint
 from nucleate.models.orbit_transformer import NUM_ELEMENTS
 from nucleate.processes.choice import ProcessChoice
 from nucleate.processes.geometry_flow import GeometryFlow, GeometryNoise
 from real_structures import describe_run, print_run, write_json
+from sampling_options import add_sampling_options, sampling_settings
 
 STRATA = [(0, 0), (1, 1), (2, 2), (3, 3), (4, 5), (6, 8), (9, 999)]
 
@@ -55,14 +57,10 @@ def draw(
     checkpoint,
     truth: list[Crystal],
     *,
-    steps: int,
-    candidates: int,
-    lattice_temperature: float,
+    settings: dict[str, Any],
     first: int,
     seed: int,
     random: bool,
-    mixed_precision: bool,
-    guidance: dict[str, float],
 ) -> list[Crystal]:
     flow = GeometryFlow(checkpoint.lattice_mean, checkpoint.lattice_std)
     templates = CrystalBatch.from_crystals(truth, dtype=torch.float32)
@@ -80,12 +78,10 @@ def draw(
                 flow,
                 templates[index],
                 streams,
-                candidates=candidates,
-                lattice_temperature=lattice_temperature,
-                steps=steps,
+                weak=checkpoint.weak,
                 source=source,
-                mixed_precision=mixed_precision,
-                guide=make_guide(ProcessChoice.of_flow(flow), templates[index], guidance),
+                guide=make_guide(ProcessChoice.of_flow(flow), templates[index], settings["guidance"]),
+                **{name: value for name, value in settings.items() if name != "guidance"},
             )
         for i, crystal in zip(chosen, result.to_crystals(), strict=True):
             found[i] = crystal
@@ -146,11 +142,7 @@ def main() -> None:
     parser.add_argument("--pool", choices=("val", "test"), default="val")
     parser.add_argument("--size", type=int, default=300)
     parser.add_argument("--tries", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--lattice-temperature", type=float, default=0.5)
-    parser.add_argument("--candidates", type=int, default=1, help="geometries per try, the likeliest kept")
-    parser.add_argument("--mixed-precision", action="store_true", help="matrix products in bfloat16")
-    parser.add_argument("--guidance", nargs="+", default=["none"], metavar="TERM=STRENGTH")
+    add_sampling_options(parser)
     parser.add_argument(
         "--relaxed", type=Path, metavar="FOLDER", help="also after relaxing; keeps energies here"
     )
@@ -162,6 +154,10 @@ def main() -> None:
     torch.set_num_threads(1)
     truth = held_out(options.data, options.pool, options.size, options.seed)
     checkpoint = load_checkpoint(options.weights)
+    settings = sampling_settings(options)
+    del settings["temperature"]  # the templates are given
+    if settings["autoguidance"] is None:
+        settings["autoguidance"] = 0.0 if checkpoint.weak is None else AUTOGUIDANCE
     figures = {}
     for kind in ("network", "random"):
         start = time.perf_counter()
@@ -169,22 +165,18 @@ def main() -> None:
             draw(
                 checkpoint,
                 truth,
-                steps=options.steps,
-                candidates=options.candidates,
-                lattice_temperature=options.lattice_temperature,
+                settings=settings,
                 first=k,
                 seed=options.seed,
                 random=kind == "random",
-                mixed_precision=options.mixed_precision,
-                guidance=parse_strengths(options.guidance),
             )
             for k in range(options.tries)
         ]
         seconds = (time.perf_counter() - start) / options.tries / len(truth) * 1000
         figures[kind] = {"seconds_per_1000": seconds, "strata": strata(truth, tries)}
         print(
-            f"{kind}: {len(truth)} structures of MP-20 {options.pool}, {options.tries} tries, {options.steps} steps, "
-            f"{options.candidates if kind == 'network' else 1} candidates per try"
+            f"{kind}: {len(truth)} structures of MP-20 {options.pool}, {options.tries} tries"
+            + (f"; {settings}" if kind == "network" else "")
         )
         print_strata(figures[kind]["strata"], options.tries)
         print(f"  {seconds:.1f} s per 1,000 crystals, one thread", flush=True)

@@ -10,10 +10,12 @@ import torch
 
 from nucleate.crystal import CrystalBatch, encode
 from nucleate.data.bundled import bundled_crystal
-from nucleate.generation.candidates import likeliest_geometry
+from nucleate.errors import ConditionError
+from nucleate.generation.candidates import likeliest_geometry, num_passes
 from nucleate.generation.condition import Condition
-from nucleate.generation.generator import Generator, load
+from nucleate.generation.generator import Generator, default_weights, load
 from nucleate.generation.geometry_sampling import network_denoiser
+from nucleate.models.checkpoint import load_checkpoint
 from nucleate.models.orbit_transformer import Denoised, NoisyCrystals
 from nucleate.processes.denoising_error import NOISE_LEVELS, denoising_error
 from nucleate.processes.geometry_flow import GeometryNoise
@@ -75,6 +77,50 @@ def test_the_candidate_with_the_least_error_is_kept(generator: Generator, known:
         expected = draws[choice].to_crystals()[i]
         assert np.array_equal(crystal.free_coords, expected.free_coords)
         assert np.array_equal(crystal.lattice_params, expected.lattice_params)
+
+
+@pytest.mark.parametrize("lattice_given", [False, True])
+def test_restarts_go_on_from_the_first_way_and_keep_what_is_given(
+    generator: Generator, known: CrystalBatch, lattice_given: bool
+) -> None:
+    """As many passes as said; the first candidate is the same however many follow; a given lattice stays."""
+
+    def made(restarts: int, candidates: int = 1) -> tuple[CrystalBatch, int]:
+        passes: list[int] = []
+        found, _ = likeliest_geometry(
+            generator.geometry,
+            generator.choice.process,
+            known,
+            streams(len(known)),
+            restarts=restarts,
+            candidates=candidates,
+            steps=4,
+            lattice_params=known.lattice_params if lattice_given else None,
+            on_step=lambda: passes.append(1),
+        )
+        return found, len(passes)
+
+    (without, few), (once, more), (_, twice) = made(0), made(2), made(2, candidates=2)
+    assert [few, more, twice] == [num_passes(4, 0), num_passes(4, 2), 2 * num_passes(4, 2)] == [4, 12, 24]
+    assert not torch.equal(without.free_coords, once.free_coords)
+    assert torch.equal(once.lattice_params, known.lattice_params) == lattice_given
+
+
+def test_autoguidance_needs_a_weaker_network(generator: Generator) -> None:
+    """The shipped weights hold one, and it changes the geometry; without one the way out is said."""
+    condition = Condition(formula="TiO2", num_atoms=(6, 6))
+    usual, without = (generator.generate(condition, 3, 0, steps=4, autoguidance=s) for s in (None, 0.0))
+    assert [r.wyckoff for r in usual.rows] == [r.wyckoff for r in without.rows]
+    assert any(not np.array_equal(a.lattice_params, b.lattice_params) for a, b in zip(usual, without))
+    alone = Generator(load_checkpoint(default_weights()).replace(weak=None), name="alone")
+    again = alone.generate(condition, 3, 0, steps=4)
+    assert all(np.array_equal(a.lattice_params, b.lattice_params) for a, b in zip(again, without))
+    with pytest.raises(ConditionError, match="--part weak"):
+        alone.generate(condition, 3, 0, autoguidance=1.0)
+    with pytest.raises(ConditionError, match="not negative"):
+        generator.generate(condition, 3, 0, autoguidance=float("nan"))
+    with pytest.raises(ConditionError, match="restarts must not be negative"):
+        generator.generate(condition, 3, 0, restarts=-1)
 
 
 def test_errors_tell_real_crystals_from_random_ones(generator: Generator, known: CrystalBatch) -> None:

@@ -42,7 +42,7 @@ def test_atoms_are_kept_apart_unless_that_is_switched_off(generator: Generator, 
     asked = generator.generate(condition, 2, 0, steps=STEPS, guidance=GUIDANCE)
     for a, b in zip(usual, asked, strict=True):
         np.testing.assert_array_equal(a.lattice_params, b.lattice_params)
-    assert json.loads((tmp_path / "run" / "run.json").read_text())["asked"]["guidance"] == {"distance": 20.0}
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["asked"]["guidance"] == dict(GUIDANCE)
     without = generator.generate(condition, 2, 0, steps=STEPS, guidance={})
     assert any(
         not np.array_equal(a.lattice_params, b.lattice_params) for a, b in zip(usual, without, strict=True)

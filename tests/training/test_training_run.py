@@ -187,6 +187,34 @@ def test_a_larger_geometry_network_grows_out_of_the_initial_weights(
         )
 
 
+def test_a_weak_network_joins_the_weights_and_changes_nothing_else(
+    store_path: Path, small_config: Configs, tmp_path: Path
+) -> None:
+    smaller = replace(small_config().geometry, hidden=8)
+    config = small_config(part="weak", max_steps=2, weak=smaller)
+    with pytest.raises(ConfigError, match="name them with --init"):
+        train(store_path, config, out=tmp_path / "alone")
+    first = train(store_path, small_config(max_steps=2), out=tmp_path / "first")
+    second = train(store_path, config, out=tmp_path / "second", init=first.weights)
+    before, after = load_checkpoint(first.weights), load_checkpoint(second.weights)
+    assert after.weak is not None
+    assert after.weak.config == smaller
+    for part in ("geometry", "template"):
+        assert _equal(_weights(first.weights, part), _weights(second.weights, part))
+    assert torch.equal(after.lattice_std, before.lattice_std)
+    assert {name: table.tolist() for name, table in after.process_tables.items()} == {
+        name: table.tolist() for name, table in before.process_tables.items()
+    }
+    assert after.history.training["weak"]["steps"] == 2
+    # it goes on from there, and stays where another part is trained
+    third = train(store_path, config, out=tmp_path / "third", init=second.weights)
+    assert not _equal(_weights(second.weights, "weak"), _weights(third.weights, "weak"))
+    fourth = train(
+        store_path, small_config(part="geometry", max_steps=2), out=tmp_path / "fourth", init=third.weights
+    )
+    assert _equal(_weights(third.weights, "weak"), _weights(fourth.weights, "weak"))
+
+
 @pytest.mark.parametrize("what", ["loss", "gradient"])
 def test_a_crystal_that_is_not_finite_is_named_and_the_rest_goes_on(
     store_path: Path, small_config: Configs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str

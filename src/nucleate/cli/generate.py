@@ -71,7 +71,21 @@ def generate(
     batch_size: Annotated[
         int, typer.Option(min=1, help="Crystals sampled together and written together.")
     ] = 256,
-    steps: Annotated[int, typer.Option(min=1, help="Passes of the geometry network per candidate.")] = 20,
+    steps: Annotated[
+        int, typer.Option(min=1, help="Passes of the geometry network from noise to crystal.")
+    ] = 8,
+    restarts: Annotated[
+        int,
+        typer.Option(min=0, help="Times a finished geometry gets some noise again and is denoised again."),
+    ] = 3,
+    autoguidance: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="How far guesses are led away from those of the weaker network in the weights; 0 is without.  "
+            "[default: 1.5, where the weights hold one]",
+        ),
+    ] = None,
     candidates: Annotated[
         int,
         typer.Option(min=1, help="Geometries drawn per crystal; the one the network believes in most stays."),
@@ -92,7 +106,8 @@ def generate(
         typer.Option(
             metavar="TERM=STRENGTH",
             help="Soft physics that pulls while sampling: distance, volume, density, bond_valence, repulsion, "
-            "or the module:function of an energy; may be repeated; none switches it off.  [default: distance=20]",
+            "or the module:function of an energy; may be repeated; none switches it off.  "
+            "[default: distance=20 volume=3]",
         ),
     ] = None,
     mixed_precision: Annotated[
@@ -130,7 +145,7 @@ def generate(
 
     - `nucleate generate --formula NaCl --lattice 5.64,5.64,5.64,90,90,90 --space-group 225`
 
-    - `nucleate generate --chemical-system Na-Cl -n 20 --candidates 4 --guidance distance=20 --guidance volume=0.1`
+    - `nucleate generate --chemical-system Na-Cl -n 20 --candidates 4 --guidance distance=20 --guidance volume=10`
 
     - `nucleate generate -n 1000 --neutral --exclude Hg,Pb,Cd --workers 2 --out screening`
     """
@@ -166,6 +181,8 @@ def generate(
             seed,
             batch_size=batch_size,
             steps=steps,
+            restarts=restarts,
+            autoguidance=autoguidance,
             candidates=candidates,
             temperature=parse_temperature(temperature),
             lattice_temperature=lattice_temperature,

@@ -21,6 +21,7 @@ class Part(StrEnum):
     GEOMETRY = "geometry"
     TEMPLATE = "template"
     BOTH = "both"
+    WEAK = "weak"
 
 
 def train(
@@ -34,7 +35,12 @@ def train(
     ] = None,
     minutes: Annotated[float | None, typer.Option(help="Wall-clock budget.")] = None,
     max_steps: Annotated[int | None, typer.Option(help="Budget of optimiser steps of each part.")] = None,
-    part: Annotated[Part | None, typer.Option(help="Which network to train.")] = None,
+    part: Annotated[
+        Part | None,
+        typer.Option(
+            help="Which network to train; weak adds to --init the small one that autoguidance leads away from."
+        ),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Another seed, another training.")] = None,
     devices: Annotated[
         int | None, typer.Option(help="Processes, one per device, that train together.")
@@ -51,6 +57,8 @@ def train(
     - `nucleate train store --minutes 60 --out runs/first`
 
     - `nucleate train store --init runs/first/weights.safetensors --part template --minutes 10 --out runs/tuned`
+
+    - `nucleate train store --init runs/first/weights.safetensors --part weak --minutes 10 --out runs/guided`
 
     - `nucleate train store --config big.yaml --devices 4 --out runs/big`
     """

@@ -4,19 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from nucleate.crystal.batch import CrystalBatch
-from nucleate.generation.geometry_sampling import network_denoiser
+from nucleate.generation.geometry_sampling import SharedNeighbours, network_denoiser
 from nucleate.models.orbit_transformer import OrbitTransformer
+from nucleate.processes.autoguidance import autoguided
 from nucleate.processes.choice import ProcessChoice
 from nucleate.processes.denoising_error import NOISE_LEVELS, denoising_error, replace_where
 from nucleate.processes.geometry_flow import GeometryFlow
 from nucleate.processes.geometry_process import GeometryNoise
 from nucleate.processes.sampler import GivenGeometry, Guide, sample_geometry
 from nucleate.shapes import Float
+
+RESTART_LEVEL = 0.4
+"""Noise level a finished geometry is brought back to: low enough to keep what is right, high enough to move atoms to
+other places (docs/weights.md)."""
+
+LAST_RESTART = 3
+"""How many times finer the last restart is."""
+
+
+def num_passes(steps: int, restarts: int) -> int:
+    """Passes of the network for one candidate."""
+    return steps + sum(_restart_steps(steps, restarts))
+
+
+def _restart_steps(steps: int, restarts: int) -> list[int]:
+    """Steps of each restart, as long as those of the first way; the last one, which places atoms finely, takes more."""
+    short = max(1, round(RESTART_LEVEL * steps))
+    return [short] * (restarts - 1) + [LAST_RESTART * short] * (restarts > 0)
 
 
 def likeliest_geometry(
@@ -25,6 +45,9 @@ def likeliest_geometry(
     templates: CrystalBatch,
     streams: Sequence[torch.Generator],
     *,
+    weak: OrbitTransformer | None = None,
+    autoguidance: float = 0.0,
+    restarts: int = 0,
     candidates: int = 1,
     lattice_temperature: float = 1.0,
     source: int = 0,
@@ -42,6 +65,11 @@ def likeliest_geometry(
             steps).
         templates: groups, positions and elements; the geometry is not read.
         streams: one per crystal; the first candidate takes the same numbers however many follow.
+        weak: network that autoguidance leads away from (``processes.autoguidance``), in evaluation mode.
+        autoguidance: how far; 0 does without.
+        restarts: times that a finished geometry gets noise of the level 0.4 and is denoised again. The distribution
+            stays what it is, errors of the first way are forgotten (Xu et al., Restart sampling for improving
+            generative processes, 2023).
         candidates: geometries drawn for each crystal.
         lattice_temperature: scale of the lattice noise the flow starts from; below 1 the cells are more typical.
         source: data source token of all.
@@ -49,31 +77,45 @@ def likeliest_geometry(
         steps: passes of the network for each candidate.
         lattice_params: given lattices.
         guide: improves every guess (``processes.guidance``).
-        on_step: called after each pass that samples, ``candidates * steps`` times.
+        on_step: called after each pass that samples, ``candidates * num_passes(steps, restarts)`` times.
     """
     choice = process if isinstance(process, ProcessChoice) else ProcessChoice.of_flow(process)
-    starts = [GeometryNoise.draw_by_crystal(templates, list(streams)) for _ in range(candidates)]
-    starts = [replace(start, normals=start.normals * lattice_temperature) for start in starts]
+    begins = [
+        [GeometryNoise.draw_by_crystal(templates, list(streams)) for _ in range(1 + restarts)]
+        for _ in range(candidates)
+    ]
     # All candidates of a crystal are judged with the same noises: their errors then differ by what they are.
     noises = [GeometryNoise.draw_by_crystal(templates, list(streams)) for _ in NOISE_LEVELS]
-    denoiser = network_denoiser(network, source=source, mixed_precision=mixed_precision)
+    ask = partial(network_denoiser, source=source, mixed_precision=mixed_precision, shared=SharedNeighbours())
+    denoiser = guided = ask(network)
+    if weak is not None:
+        guided = autoguided(denoiser, ask(weak), autoguidance)
+    sample = partial(
+        sample_geometry,
+        choice.process,
+        templates,
+        guided,
+        solver=choice.solver,
+        schedule=choice.schedule,
+        given=None if lattice_params is None else GivenGeometry.lattices(templates, lattice_params),
+        streams=list(streams),
+        guide=guide,
+        lattice_variance=choice.lattice_variance,
+        on_step=on_step,
+    )
+    level = torch.full((len(templates),), RESTART_LEVEL, dtype=templates.dtype, device=templates.device)
+    lattice_level = level if lattice_params is None else torch.zeros_like(level)
     best: CrystalBatch | None = None
     least = torch.empty(0)
-    for start in starts:
-        sampled = sample_geometry(
-            choice.process,
-            templates,
-            denoiser,
-            noise=start,
-            steps=steps,
-            solver=choice.solver,
-            schedule=choice.schedule,
-            given=None if lattice_params is None else GivenGeometry.lattices(templates, lattice_params),
-            streams=list(streams),
-            guide=guide,
-            lattice_variance=choice.lattice_variance,
-            on_step=on_step,
-        )
+    for first, *later in begins:
+        sampled = sample(noise=replace(first, normals=first.normals * lattice_temperature), steps=steps)
+        for noise, short in zip(later, _restart_steps(steps, restarts), strict=True):
+            sampled = sample(
+                noise=noise,
+                start=choice.process.corrupt(sampled, level, lattice_level, noise).crystals,
+                start_level=RESTART_LEVEL,
+                steps=short,
+            )
         error = denoising_error(
             choice.process, sampled, denoiser, noises=noises, lattice_given=lattice_params is not None
         )

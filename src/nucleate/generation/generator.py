@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import platform
 import time
@@ -22,7 +23,7 @@ from nucleate.crystal.crystal import Crystal
 from nucleate.crystal.lattice_torch import MAX_LATTICE_PARAMS
 from nucleate.errors import CheckpointError, ConditionError
 from nucleate.generation.block_workers import check_workers, made_blocks
-from nucleate.generation.candidates import likeliest_geometry
+from nucleate.generation.candidates import likeliest_geometry, num_passes
 from nucleate.generation.checks import GeneratedRow, check_crystals
 from nucleate.generation.condition import Condition
 from nucleate.generation.geometry_sampling import make_guide, network_denoiser, passes_by_size
@@ -35,14 +36,18 @@ from nucleate.processes.template_constraints import TemplateConstraint
 from nucleate.processes.template_process import SampledTemplate, TemplateTemperature
 
 BATCH_SIZE = 256
-STEPS = 20
+STEPS = 8
 TEMPERATURE = TemplateTemperature(group=0.85, positions=0.7, elements=0.8)
 """Measured de novo: space groups, numbers of elements and of atoms are then as near to held-out crystals as training
 ones are; one temperature for all reaches some of them only (docs/generator-benchmarks.md)."""
+RESTARTS = 3
+"""A quarter more time than 20 steps without restarts, and far more matches (docs/weights.md)."""
+AUTOGUIDANCE = 1.5
 LATTICE_TEMPERATURE = 0.5
 """Measured on held-out templates: 4 points more matches than 1.0 (docs/weights.md)."""
-GUIDANCE: Mapping[str, float] = {"distance": 20.0}
-"""Atoms within 0.5 Å of each other in a tenth as many crystals as without (docs/generator-benchmarks.md)."""
+GUIDANCE: Mapping[str, float] = {"distance": 20.0, "volume": 3.0}
+"""Atoms within 0.5 Å of each other in a tenth as many crystals as without, densities nearer to real ones
+(docs/generator-benchmarks.md)."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,8 @@ class _Settings:
 
     seed: int
     steps: int
+    restarts: int
+    autoguidance: float
     candidates: int
     temperature: TemplateTemperature
     lattice_temperature: float
@@ -125,6 +132,7 @@ class Generator:
         assert checkpoint.lattice_std is not None
         self.device = torch.device(device)
         self.geometry = checkpoint.geometry.to(self.device).eval()
+        self.weak = None if checkpoint.weak is None else checkpoint.weak.to(self.device).eval()
         self.template = checkpoint.template.to(self.device).eval()
         self.choice = ProcessChoice.from_state(
             checkpoint.process,
@@ -143,6 +151,8 @@ class Generator:
         *,
         batch_size: int = BATCH_SIZE,
         steps: int = STEPS,
+        restarts: int = RESTARTS,
+        autoguidance: float | None = None,
         candidates: int = 1,
         temperature: TemplateTemperature | float = TEMPERATURE,
         lattice_temperature: float = LATTICE_TEMPERATURE,
@@ -163,7 +173,10 @@ class Generator:
             n: crystals wanted.
             seed: crystal i comes from stream (seed, i).
             batch_size: crystals sampled together, and how often results are written.
-            steps: passes of the geometry network.
+            steps: passes of the geometry network from noise to crystal.
+            restarts: times that a finished geometry gets noise of the level 0.4 again and is denoised once more.
+            autoguidance: how far every guess is led away from that of the weaker network in the weights; by default
+                ``AUTOGUIDANCE`` where they hold one, 0 is without.
             candidates: geometries drawn for each crystal's template, of which the one with the smallest
                 ``denoising_error`` is kept; better geometries for proportionally more time.
             temperature: of the template's choices, one number or one each for group, positions and elements: 1 is the
@@ -195,6 +208,9 @@ class Generator:
         ):
             if value < 1:
                 raise ConditionError(f"{name} must be at least 1, got {value}")
+        if restarts < 0:
+            raise ConditionError(f"restarts must not be negative, got {restarts}")
+        autoguidance = self._autoguidance(autoguidance)
         check_workers(workers, self.device)
         temperature = TemplateTemperature.of(temperature)
         if not lattice_temperature >= 0:
@@ -203,6 +219,8 @@ class Generator:
         settings = _Settings(
             seed,
             steps,
+            restarts,
+            autoguidance,
             candidates,
             temperature,
             lattice_temperature,
@@ -215,6 +233,8 @@ class Generator:
             "seed": seed,
             "batch_size": batch_size,
             "steps": steps,
+            "restarts": restarts,
+            "autoguidance": autoguidance,
             "candidates": candidates,
             "temperature": asdict(temperature),
             "lattice_temperature": lattice_temperature,
@@ -282,7 +302,8 @@ class Generator:
         whole = template_batch(templates).to(self.device)
         passes = passes_by_size(whole, radius=self.geometry.config.radius)
         made: dict[int, tuple[Crystal, float]] = {}
-        total, done = len(passes) * settings.candidates * settings.steps, 0
+        each = settings.candidates * num_passes(settings.steps, settings.restarts)
+        total, done = len(passes) * each, 0
 
         def on_step() -> None:
             nonlocal done
@@ -297,6 +318,9 @@ class Generator:
                 self.choice,
                 batch,
                 [noises[i] for i in chosen],
+                weak=self.weak,
+                autoguidance=settings.autoguidance,
+                restarts=settings.restarts,
                 candidates=settings.candidates,
                 lattice_temperature=settings.lattice_temperature,
                 source=settings.source,
@@ -311,6 +335,18 @@ class Generator:
                 exact = exact.replace(lattice_params=given)
             made |= dict(zip(chosen, zip(exact.to_crystals(), errors.tolist())))
         return [made[i] for i in range(len(indices))]
+
+    def _autoguidance(self, asked: float | None) -> float:
+        if asked is None:
+            return 0.0 if self.weak is None else AUTOGUIDANCE
+        if not 0 <= asked < math.inf:
+            raise ConditionError(f"autoguidance must be a number that is not negative, got {asked}")
+        if asked and self.weak is None:
+            raise ConditionError(
+                f"The weights {self.name or 'given'} hold no weaker network that autoguidance could lead away from: "
+                "add one with `nucleate train DIR --part weak --init WEIGHTS`, or leave autoguidance out"
+            )
+        return asked
 
     def _source_token(self, condition: Condition) -> int:
         if condition.source is None:

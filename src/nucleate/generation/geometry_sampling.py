@@ -13,7 +13,7 @@ from torch import Tensor
 from nucleate.crystal.batch import CrystalBatch
 from nucleate.errors import ConfigError
 from nucleate.models.graph import image_pairs
-from nucleate.models.orbit_transformer import Denoised, NoisyCrystals, OrbitTransformer
+from nucleate.models.orbit_transformer import Denoised, Neighbours, NoisyCrystals, OrbitTransformer
 from nucleate.processes.bond_valence_penalty import BOND_RADIUS, bond_valence_penalty_of
 from nucleate.processes.choice import ProcessChoice
 from nucleate.processes.geometry_process import GeometryDenoiser
@@ -57,8 +57,26 @@ def passes_by_size(
     return passes
 
 
+class SharedNeighbours:
+    """The neighbours in the crystals last looked at; networks that look at the same ones find them once."""
+
+    def __init__(self) -> None:
+        self._last: tuple[CrystalBatch, tuple[float, float | None], Neighbours] | None = None
+
+    def of(self, crystals: CrystalBatch, network: OrbitTransformer) -> Neighbours:
+        """The neighbours that a network sees in the crystals."""
+        radii = network.config.radius, network.config.fixed_radius
+        if self._last is None or self._last[0] is not crystals or self._last[1] != radii:
+            self._last = crystals, radii, network.neighbours(crystals)
+        return self._last[2]
+
+
 def network_denoiser(
-    network: OrbitTransformer, *, source: int = 0, mixed_precision: bool = False
+    network: OrbitTransformer,
+    *,
+    source: int = 0,
+    mixed_precision: bool = False,
+    shared: SharedNeighbours | None = None,
 ) -> GeometryDenoiser:
     """The network as processes ask it: noisy crystals and their levels in, a guess at the clean ones out.
 
@@ -66,12 +84,15 @@ def network_denoiser(
         network: in evaluation mode.
         source: data source token of all.
         mixed_precision: matrix products in bfloat16; positions, cells and the guess keep their type.
+        shared: neighbours shared with other networks.
     """
+    shared = shared or SharedNeighbours()
 
     def denoise(crystals: CrystalBatch, coord_level: Tensor, lattice_level: Tensor) -> Denoised:
         token = torch.full((len(crystals),), source, dtype=torch.int64, device=crystals.device)
         with torch.autocast(crystals.device.type, dtype=torch.bfloat16, enabled=mixed_precision):
-            guess = network(NoisyCrystals(crystals, coord_level, lattice_level, token))
+            seen = NoisyCrystals(crystals, coord_level, lattice_level, token)
+            guess = network(seen, shared.of(crystals, network))
         return Denoised(*(getattr(guess, field.name).to(crystals.dtype) for field in fields(Denoised)))
 
     return denoise

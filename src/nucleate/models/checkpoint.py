@@ -33,6 +33,7 @@ TABLE_TOLERANCE = 1e-3
 
 _KIND: dict[str, tuple[type, type]] = {
     "geometry": (OrbitTransformer, OrbitTransformerConfig),
+    "weak": (OrbitTransformer, OrbitTransformerConfig),
     "template": (TemplateTransformer, TemplateTransformerConfig),
     "properties": (PropertyHead, PropertyHeadConfig),
 }
@@ -80,6 +81,7 @@ class Checkpoint:
 
     Attributes:
         geometry: network of lattice and free coordinates.
+        weak: a smaller or less trained one of the same noise, which autoguidance leads away from.
         template: network of groups, positions and elements.
         properties: head that reads properties off the geometry network.
         lattice_mean, lattice_std: statistics of the lattice noise the geometry network was trained with.
@@ -91,6 +93,7 @@ class Checkpoint:
     """
 
     geometry: OrbitTransformer | None = None
+    weak: OrbitTransformer | None = None
     template: TemplateTransformer | None = None
     properties: PropertyHead | None = None
     lattice_mean: Float[Tensor, "6"] | None = None
@@ -215,7 +218,8 @@ def _read(where: str, *, tensors: bool = True) -> tuple[dict[str, Any], dict[str
     try:
         with safetensors.safe_open(where, framework="pt") as stream:
             text = (stream.metadata() or {}).get("nucleate")
-            found = {name: stream.get_tensor(name) for name in stream.keys()} if tensors else {}  # noqa: SIM118
+            # Copies: the tensors of a file are windows into it, and change with it.
+            found = {name: stream.get_tensor(name).clone() for name in stream.keys()} if tensors else {}  # noqa: SIM118
     except (safetensors.SafetensorError, OSError) as error:
         raise CheckpointError(
             f"{where} cannot be read as safetensors ({error}): copy the file again"

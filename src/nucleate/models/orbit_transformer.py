@@ -90,6 +90,14 @@ class NoisyCrystals:
 
 
 @dataclass(frozen=True, eq=False)
+class Neighbours:
+    """All atoms of some crystals and their neighbour graph, the same for every network with one radius."""
+
+    atoms: Atoms
+    graph: OrbitGraph
+
+
+@dataclass(frozen=True, eq=False)
 class Denoised:
     """What the network believes of the clean crystals.
 
@@ -237,16 +245,28 @@ class OrbitTransformer(nn.Module):
             nn.init.zeros_(self.stress_tensors.weight)
             nn.init.zeros_(self.stress_tensors.bias)
 
-    def forward(self, noisy: NoisyCrystals) -> Denoised:
+    def neighbours(self, crystals: CrystalBatch) -> Neighbours:
+        """What this network sees of the crystals, for itself and others with its radius."""
+        c = self.config
+        with torch.autocast(crystals.device.type, enabled=False):
+            atoms = crystals.atoms()
+            graph = orbit_graph(crystals, atoms, radius=c.radius, fixed_radius=c.fixed_radius)
+        return Neighbours(atoms, graph)
+
+    def forward(self, noisy: NoisyCrystals, neighbours: Neighbours | None = None) -> Denoised:
         """The network's guess at the clean crystals.
 
         Under autocast only products per edge are in the lower precision (``Edges.precision``).
+
+        Args:
+            noisy: the crystals and what the network is told.
+            neighbours: of these crystals, if they are known already.
         """
         device = noisy.crystals.device.type
         precision = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
         with torch.autocast(device, enabled=False):
             inputs = self.embed(noisy)
-            outputs = self.propagate(noisy.crystals, inputs, precision)
+            outputs = self.propagate(noisy.crystals, inputs, precision, neighbours)
             # the way to the clean end is as long as the noise level: what is left to learn has one scale at all levels
             reach = (noisy.coord_time + TIME_FLOOR)[noisy.crystals.orbit_to_crystal]
             return Denoised(
@@ -277,7 +297,11 @@ class OrbitTransformer(nn.Module):
         return OrbitInputs(scalars, self.condition(overall + self.pool_elements(pooled)))
 
     def propagate(
-        self, crystals: CrystalBatch, inputs: OrbitInputs, precision: torch.dtype | None = None
+        self,
+        crystals: CrystalBatch,
+        inputs: OrbitInputs,
+        precision: torch.dtype | None = None,
+        neighbours: Neighbours | None = None,
     ) -> OrbitOutputs:
         """Message passing on the neighbour graph of the crystals' orbits.
 
@@ -287,10 +311,12 @@ class OrbitTransformer(nn.Module):
             crystals: the noisy crystals.
             inputs: see ``embed``.
             precision: type of the products per edge, None for that of the crystals.
+            neighbours: of the crystals, if they are known already.
         """
         crystal = crystals.orbit_to_crystal
-        atoms = crystals.atoms()
-        surroundings = self._surroundings(crystals, atoms, precision)
+        neighbours = neighbours or self.neighbours(crystals)
+        atoms = neighbours.atoms
+        surroundings = self._surroundings(crystals, neighbours, precision)
         polar = _invariant_directions(crystals)
         share = crystals.multiplicities.to(crystals.dtype) / crystals.num_atoms_primitive[crystal]
         s = inputs.scalars
@@ -308,11 +334,11 @@ class OrbitTransformer(nn.Module):
         )
 
     def _surroundings(
-        self, crystals: CrystalBatch, atoms: Atoms, precision: torch.dtype | None
+        self, crystals: CrystalBatch, neighbours: Neighbours, precision: torch.dtype | None
     ) -> Surroundings:
         """Geometry of the batch, as much of it as the network uses."""
         c, z = self.config, crystals.atomic_numbers
-        graph = orbit_graph(crystals, atoms, radius=c.radius, fixed_radius=c.fixed_radius)
+        atoms, graph = neighbours.atoms, neighbours.graph
         if precision is not None:
             graph = with_round_size(graph)
         bond = graph.distances / (self.radii[z[graph.target]] + self.radii[z[graph.source]])

@@ -78,6 +78,8 @@ def sample_geometry(
     denoiser: GeometryDenoiser,
     *,
     noise: GeometryNoise,
+    start: CrystalBatch | None = None,
+    start_level: float = 1.0,
     steps: int = 40,
     solver: str = "ddim",
     schedule: Schedule | None = None,
@@ -97,7 +99,9 @@ def sample_geometry(
         process: noise and paths.
         template: groups, positions and elements; the geometry is not read.
         denoiser: network.
-        noise: start.
+        noise: where it begins, and what given coordinates are carried with.
+        start: crystals to begin with instead of pure noise, noisy at ``start_level``.
+        start_level: the level it begins at; the times in between are as close as the number of steps makes them.
         steps: passes of the denoiser (a solver that looks twice takes half as many steps).
         solver: one of ``solver.SOLVERS``.
         schedule: noise level at each time; linear by default.
@@ -114,11 +118,11 @@ def sample_geometry(
     method = find_solver(solver)
     _check(process, method, template, noise, streams)
     schedule = schedule or LinearSchedule()
-    x = process.prior(template, noise)
+    x = process.prior(template, noise) if start is None else start
     known = None if given is None else _all_known(template, given)
     intervals = (steps + 1) // 2 if method.corrects else steps
     times = torch.linspace(1, 0, intervals + 1).double()
-    levels = schedule.level(times).tolist()
+    levels = (start_level * schedule.level(times)).tolist()
     ones = torch.ones(len(x), dtype=torch.float64, device=x.device)
 
     def look(crystals: CrystalBatch, level: float) -> _Guess:

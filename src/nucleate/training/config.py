@@ -19,7 +19,8 @@ from nucleate.processes.schedule import ScheduleName
 from nucleate.processes.solver import SolverName
 from nucleate.training.optimiser import OptimiserName
 
-Part = Literal["geometry", "template", "both"]
+Part = Literal["geometry", "template", "both", "weak"]
+WEAK = OrbitTransformerConfig(scalars=64, vectors=8, hidden=32, layers=3, heads=4, num_basis=16)
 Precision = Literal["bf16-mixed", "32-true"]
 Compile = Literal["auto", "on", "off"]
 
@@ -29,7 +30,8 @@ class TrainingConfig:
     """Every choice of a training run.
 
     Attributes:
-        part: which network to train; both are trained one after the other.
+        part: which network to train; both are trained one after the other. weak adds to initial weights the small
+            geometry network that autoguidance leads away from.
         seed: of weights, order, noise and conditions.
         minutes: wall-clock budget of the run, resumed time included.
         max_steps: budget of optimiser steps of each part.
@@ -64,6 +66,8 @@ class TrainingConfig:
         bond_valence_weight: of the penalty on bond valence sums far from the oxidation states; 0 leaves it out.
         energy_weight: of the penalty on energies per atom of a potential; 0 leaves it out.
         energy: that potential: ``repulsion`` (Born-Mayer) or ``module:function`` of your own.
+        element_exchange: share of templates whose elements are exchanged for similar ones while the template network
+            is trained, so that few crystals are not learned by heart; by default 0.7 up to 100 crystals, then none.
         element_share: share of crystals whose elements are hidden while training geometry; 0 hides none.
         element_weight: of the loss of hidden elements.
         properties: names of numeric properties of the store to be read off the geometry network.
@@ -77,6 +81,7 @@ class TrainingConfig:
         devices: processes, one per device.
         nodes: machines.
         geometry: sizes of the geometry network; in YAML ``geometry_layers`` and so on.
+        weak: sizes of the weak one; in YAML ``weak_layers`` and so on.
         template: sizes of the template network; in YAML ``template_layers`` and so on.
     """
 
@@ -115,6 +120,7 @@ class TrainingConfig:
     bond_valence_weight: float = 0.0
     energy_weight: float = 0.0
     energy: str = "repulsion"
+    element_exchange: float | None = None
     element_share: float = 0.0
     element_weight: float = 0.1
     properties: tuple[str, ...] = ()
@@ -128,6 +134,7 @@ class TrainingConfig:
     devices: int = 1
     nodes: int = 1
     geometry: OrbitTransformerConfig = field(default_factory=OrbitTransformerConfig)
+    weak: OrbitTransformerConfig = field(default_factory=lambda: WEAK)
     template: TemplateTransformerConfig = field(default_factory=TemplateTransformerConfig)
 
     def __post_init__(self) -> None:
@@ -141,7 +148,7 @@ class TrainingConfig:
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")
         for name in _SHARES:
-            if not 0 <= getattr(self, name) <= 1:
+            if getattr(self, name) is not None and not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} must be between 0 and 1, got {getattr(self, name)}")
         checked_solver(self.sampling_solver, self.process)
 
@@ -234,6 +241,7 @@ _SHARES = (
     "curriculum_share",
     "source_dropout",
     "same_time",
+    "element_exchange",
     "element_share",
 )
 

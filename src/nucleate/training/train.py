@@ -27,7 +27,7 @@ from nucleate.models.checkpoint import Checkpoint, History, load_checkpoint, sav
 from nucleate.models.growth import check_growth, grown
 from nucleate.models.orbit_transformer import OrbitTransformer, OrbitTransformerConfig
 from nucleate.models.template_transformer import TemplateTransformer, TemplateTransformerConfig
-from nucleate.training.config import TrainingConfig
+from nucleate.training.config import WEAK, TrainingConfig
 from nucleate.training.crystal_stream import (
     CrystalStream,
     SizeLimits,
@@ -159,12 +159,14 @@ class _PartRun:
         self.val_batches = validation_batches(store, tokens, self.limits, config, properties)
         torch.manual_seed(config.seed)
         network: nn.Module | None = getattr(start, part)
-        beside, tables, make = nn.ModuleDict(), nn.ModuleDict(), make_template_task
-        if part == "geometry":
+        beside, tables = nn.ModuleDict(), nn.ModuleDict()
+        make = partial(make_template_task, config, len(training))
+        if part != "template":
+            sizes: OrbitTransformerConfig = getattr(config, part)
             network = (
-                OrbitTransformer(config.geometry)
-                if start.geometry is None
-                else grown(start.geometry, config.geometry, seed=config.seed)
+                OrbitTransformer(sizes)
+                if not isinstance(network, OrbitTransformer)
+                else grown(network, sizes, seed=config.seed)
             )
             choice = process_choice(config, start, first.crystals)
             tables["loss"], tables["lattice_error"] = choice.loss_table, choice.lattice_error
@@ -180,7 +182,7 @@ class _PartRun:
             part=part,
             beside=beside,
             tables=tables,
-            sample_content=sample_content(self.val_batches, config) if part == "geometry" else None,
+            sample_content=sample_content(self.val_batches, config) if part != "template" else None,
             report_non_finite=self._report,
         )
         self.trainer: pl.Trainer | None = None
@@ -279,7 +281,8 @@ class _PartRun:
             attribution=tuple(sorted(attribution)),
         )
         changes: dict[str, Any] = {self.part: module.averaged_network(), "history": history}
-        if isinstance(module.task, GeometryTask):
+        if self.part == "geometry":
+            assert isinstance(module.task, GeometryTask)
             choice = module.task.choice
             lattice = choice.process.lattice
             changes |= {"lattice_mean": lattice.mean, "lattice_std": lattice.std}
@@ -328,14 +331,24 @@ def _sized_as(config: TrainingConfig, start: Checkpoint) -> TrainingConfig:
             )
         config = replace(config, template=start.template.config)
     if start.geometry is not None:
-        sizes = start.geometry.config
-        if "geometry" in config.parts():
-            default = asdict(OrbitTransformerConfig())
-            asked = {name: size for name, size in asdict(config.geometry).items() if size != default[name]}
-            check_growth(sizes, wanted := replace(sizes, **asked))
-            sizes = wanted
-        config = replace(config, geometry=sizes)
+        config = replace(config, geometry=_grown_sizes(config, start.geometry, "geometry"))
+    elif config.part == "weak":
+        raise ConfigError(
+            "The weak network is for weights that have a geometry network: name them with --init, or train one first"
+        )
+    if start.weak is not None:
+        config = replace(config, weak=_grown_sizes(config, start.weak, "weak"))
     return config
+
+
+def _grown_sizes(config: TrainingConfig, network: OrbitTransformer, part: str) -> OrbitTransformerConfig:
+    """The sizes of a network that is there, with those asked for that are not the default where it is trained."""
+    if part not in config.parts():
+        return network.config
+    default = asdict(WEAK if part == "weak" else OrbitTransformerConfig())
+    asked = {name: size for name, size in asdict(getattr(config, part)).items() if size != default[name]}
+    check_growth(network.config, wanted := replace(network.config, **asked))
+    return wanted
 
 
 def _vocabulary(store: Store, config: TrainingConfig, start: Checkpoint) -> tuple[str, ...]:
