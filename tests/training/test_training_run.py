@@ -369,6 +369,11 @@ def test_compiling_leaves_state_and_copies_those_of_the_plain_network(
 
 def test_a_folder_of_another_run_is_refused(store_path: Path, small_config: Configs, tmp_path: Path) -> None:
     train(store_path, small_config(part="template", max_steps=2), out=tmp_path / "run")
+    # a run from before a setting was there goes on with its default
+    state = json.loads((tmp_path / "run" / "run.json").read_text())
+    del state["config"]["weak_layers"]
+    (tmp_path / "run" / "run.json").write_text(json.dumps(state))
+    train(store_path, small_config(part="template", max_steps=2), out=tmp_path / "run")
     with pytest.raises(TrainingError, match=r"learning_rate 0\.001 there, 0\.01 asked"):
         train(
             store_path, small_config(part="template", max_steps=2, learning_rate=0.01), out=tmp_path / "run"

@@ -74,7 +74,7 @@ def likeliest_geometry(
         lattice_temperature: scale of the lattice noise the flow starts from; below 1 the cells are more typical.
         source: data source token of all.
         mixed_precision: matrix products in bfloat16.
-        steps: passes of the network for each candidate.
+        steps: passes of the network from noise to crystal, for each candidate.
         lattice_params: given lattices.
         guide: improves every guess (``processes.guidance``).
         on_step: called after each pass that samples, ``candidates * num_passes(steps, restarts)`` times.

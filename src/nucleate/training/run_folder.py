@@ -13,6 +13,8 @@ from nucleate.errors import TrainingError
 from nucleate.training.config import TrainingConfig, config_yaml
 
 METRICS = ("part", "step", "minutes", "split", "quantity", "value")
+_DEFAULTS = TrainingConfig(max_steps=1).to_flat()
+"""What settings were in runs of before they could be set."""
 _BUDGET_KEYS = {"minutes", "max_steps", "devices", "nodes", "accelerator", "compile"}
 
 
@@ -65,7 +67,8 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
         else:
             differing = _differing(
-                {**found["config"], "data_hash": found["data_hash"], "init": found["init"]}, asked
+                {**_DEFAULTS, **found["config"], "data_hash": found["data_hash"], "init": found["init"]},
+                asked,
             )
             if differing:
                 raise TrainingError(
