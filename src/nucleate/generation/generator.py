@@ -165,7 +165,7 @@ class Generator:
         """``n`` crystals that meet the condition, every one from its own random stream.
 
         The same seed gives bitwise the same crystals at the same batch size; at another batch size (or another n)
-        the same formulas, groups and templates, with coordinates within 1e-3 Å for 99 % of the crystals: rounding
+        the same formulas, groups and templates, with coordinates within 1e-3 Å for 95 % of the crystals: rounding
         grows along the path of an unstable one.
 
         Args:
