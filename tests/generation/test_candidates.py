@@ -100,10 +100,15 @@ def test_restarts_go_on_from_the_first_way_and_keep_what_is_given(
         )
         return found, len(passes)
 
-    (without, few), (once, more), (_, twice) = made(0), made(2), made(2, candidates=2)
+    (without, few), (once, more), (best, twice) = made(0), made(2), made(2, candidates=2)
     assert [few, more, twice] == [num_passes(4, 0), num_passes(4, 2), 2 * num_passes(4, 2)] == [4, 12, 24]
     assert not torch.equal(without.free_coords, once.free_coords)
     assert torch.equal(once.lattice_params, known.lattice_params) == lattice_given
+    first_kept = [
+        np.array_equal(a.free_coords, b.free_coords) for a, b in zip(once.to_crystals(), best.to_crystals())
+    ]
+    assert any(first_kept)
+    assert not all(first_kept)
 
 
 def test_autoguidance_needs_a_weaker_network(generator: Generator) -> None:
