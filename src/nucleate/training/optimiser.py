@@ -8,6 +8,8 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from nucleate.training.muon import Muon
+
 OptimiserName = Literal["adamw", "muon"]
 
 BETAS = (0.9, 0.98)
@@ -41,7 +43,9 @@ def make_optimiser(
     modules = list(modules)
     trained = [p for module in modules for p in module.parameters() if p.requires_grad]
     if name == "adamw":
-        return torch.optim.AdamW(trained, lr=learning_rate, weight_decay=weight_decay, betas=BETAS)
+        return torch.optim.AdamW(
+            trained, lr=learning_rate, weight_decay=weight_decay, betas=BETAS, fused=True
+        )
     matrices = {
         id(layer.weight)
         for module in modules
@@ -57,7 +61,7 @@ def make_optimiser(
 
 
 class MuonWithAdamW(torch.optim.Optimizer):
-    """torch's Muon for some parameters and AdamW for others, with one state and one list of groups.
+    """Muon for some parameters and AdamW for others, with one state and one list of groups.
 
     Args:
         matrices: what Muon steps.
@@ -76,14 +80,12 @@ class MuonWithAdamW(torch.optim.Optimizer):
     ) -> None:
         self._steppers: list[torch.optim.Optimizer] = []
         if matrices:
-            self._steppers.append(
-                torch.optim.Muon(
-                    matrices, lr=learning_rate, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"
-                )
-            )
+            self._steppers.append(Muon(matrices, learning_rate=learning_rate, weight_decay=weight_decay))
         if others:
             self._steppers.append(
-                torch.optim.AdamW(others, lr=learning_rate, weight_decay=weight_decay, betas=BETAS)
+                torch.optim.AdamW(
+                    others, lr=learning_rate, weight_decay=weight_decay, betas=BETAS, fused=True
+                )
             )
         super().__init__([group for stepper in self._steppers for group in stepper.param_groups], {})
         self._share()
