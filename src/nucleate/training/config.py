@@ -18,6 +18,7 @@ from nucleate.processes.choice import ProcessKind, checked_solver, default_solve
 from nucleate.processes.schedule import ScheduleName
 from nucleate.processes.solver import SolverName
 from nucleate.training.optimiser import OptimiserName
+from nucleate.training.sampling_weights import SamplingWeights
 
 Part = Literal["geometry", "template", "both", "weak"]
 WEAK = OrbitTransformerConfig(scalars=64, vectors=8, hidden=32, layers=3, heads=4, num_basis=16)
@@ -41,6 +42,8 @@ class TrainingConfig:
         max_batch_atoms: most atoms (primitive cells) in a batch.
         max_orbits: crystals with more orbits are left out.
         max_atoms: crystals with more atoms per primitive cell are left out.
+        sampling_weights: how often crystals come in an epoch, by source (``mp_20=2``) and by free coordinates
+            (``free_coords:3..8=1.5``); by default each once.
         accumulate: batches whose gradients are added before a step.
         optimiser: AdamW, or Muon for the weight matrices and AdamW for the rest.
         learning_rate: after warm-up.
@@ -95,6 +98,7 @@ class TrainingConfig:
     max_batch_atoms: int = 6_000
     max_orbits: int = 24
     max_atoms: int = 60
+    sampling_weights: tuple[str, ...] = ()
     accumulate: int = 1
     optimiser: OptimiserName = "adamw"
     learning_rate: float = 1e-3
@@ -150,6 +154,7 @@ class TrainingConfig:
         for name in _SHARES:
             if getattr(self, name) is not None and not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} must be between 0 and 1, got {getattr(self, name)}")
+        SamplingWeights.parse(self.sampling_weights)
         checked_solver(self.sampling_solver, self.process)
 
     @property

@@ -18,6 +18,7 @@ from nucleate.data.schema import CRYSTAL_COLUMNS, ROW_GROUP_SIZE
 from nucleate.data.store import Store
 from nucleate.errors import TrainingError
 from nucleate.shapes import Float, Int
+from nucleate.training.sampling_weights import SamplingWeights
 
 WINDOW = 200_000
 """Crystals in memory at a time, about 30 MB per 100,000."""
@@ -215,6 +216,9 @@ def in_batches(pool: SourcedCrystals, limits: SizeLimits) -> list[SourcedCrystal
 class CrystalStream:
     """Batches without end; every crystal once per epoch, in an order drawn from (seed, epoch, window).
 
+    With ``weights`` a crystal of weight w comes w times per epoch on average: as often as the whole part of w says, and
+    once more with the probability of the rest.
+
     The store is read in windows of random row groups; one that holds everything is read once. Every rank of a
     distributed run goes through its own share of each window. ``ceiling()`` (0 to 1) is asked before each
     batch: crystals whose difficulty lies above wait for a later epoch.
@@ -231,11 +235,12 @@ class CrystalStream:
         num_ranks: int = 1,
         window: int = WINDOW,
         properties: Sequence[str] = (),
+        weights: SamplingWeights | None = None,
         ceiling: Callable[[], float] = lambda: 1.0,
     ) -> None:
         self.store, self.tokens, self.limits = store, dict(tokens), limits
         self.seed, self.rank, self.num_ranks, self.window = seed, rank, num_ranks, window
-        self.ceiling, self.properties = ceiling, tuple(properties)
+        self.ceiling, self.properties, self.weights = ceiling, tuple(properties), weights
         self.start = Cursor()
         self._loaded: tuple[tuple[int, int], SourcedCrystals] | None = None
 
@@ -276,9 +281,9 @@ class CrystalStream:
             pool = self.load_window(at.epoch, at.window)
             hardness = difficulty(pool.crystals)
             sizes = crystal_sizes(pool, self.limits)
-            order = self._rng(at.epoch, at.window + 1).permutation(len(pool))
-            share = max(1, len(pool) // self.num_ranks)
-            first = self.rank % len(pool) * share
+            order = self._order(pool, self._rng(at.epoch, at.window + 1))
+            share = max(1, len(order) // self.num_ranks)
+            first = self.rank % len(order) * share
             mine = order[first : first + share].tolist()
             while at.position < len(mine):
                 allowed = (hardness <= self.ceiling()).tolist()
@@ -289,6 +294,17 @@ class CrystalStream:
                 yield TrainingBatch(pool.take(torch.tensor(chosen)), at)
             last = at.window + 1 == self.num_windows
             at = Cursor(at.epoch + 1, 0) if last else Cursor(at.epoch, at.window + 1)
+
+    def _order(self, pool: SourcedCrystals, rng: np.random.Generator) -> np.ndarray:
+        """Crystals of an epoch's window in the order in which they come."""
+        if self.weights is None:
+            return rng.permutation(len(pool))
+        weights = self.weights.of(pool.crystals, pool.source, self.tokens).numpy()
+        copies = np.floor(weights + rng.random(len(pool))).astype(np.int64)
+        order = rng.permutation(np.repeat(np.arange(len(pool)), copies))
+        if not len(order):
+            raise TrainingError(f"The sampling weights leave no crystal of {self.store.location}: raise them")
+        return order
 
     def _rng(self, epoch: int, number: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, epoch, number])

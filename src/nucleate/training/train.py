@@ -47,6 +47,7 @@ from nucleate.training.part_setup import (
 )
 from nucleate.training.recorder import RunRecorder, TrainingProgress
 from nucleate.training.run_folder import RunFolder
+from nucleate.training.sampling_weights import SamplingWeights
 
 
 @dataclass(frozen=True)
@@ -151,8 +152,16 @@ class _PartRun:
         training = store.split("train")
         properties = config.properties if part == "geometry" else ()
         check_properties(store, properties)
+        weights = SamplingWeights.parse(config.sampling_weights) if config.sampling_weights else None
+        if weights is not None:
+            weights.check_sources(names)
         self.stream = CrystalStream(
-            training, tokens=tokens, limits=self.limits, seed=config.seed, properties=properties
+            training,
+            tokens=tokens,
+            limits=self.limits,
+            seed=config.seed,
+            properties=properties,
+            weights=weights,
         )
         first = self.stream.load_window(0, 0)
         self.num_left_out = len(training) - len(first) if self.stream.num_windows == 1 else 0
