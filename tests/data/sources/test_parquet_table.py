@@ -224,3 +224,17 @@ def test_real_table_without_structures_says_so(shared_data, read_all, name):
     contents = read_all(open_source(shared_data / f"{name}.parquet"))
     assert not contents.records
     assert "has no structures" in contents.rejections[0].reason
+
+
+def test_a_column_names_the_data_set_of_each_record(tmp_path, structures, read_all):
+    columns = columns_of(structures)
+    columns["origin"] = ["mp", None, "wbm"]
+    pq.write_table(pa.table(columns), tmp_path / "t.parquet")
+    records = read_all(open_source(tmp_path / "t.parquet", source_column="origin")).records
+    assert [record.provenance.source for record in records] == ["mp", "t", "wbm"]
+    assert not any("origin" in record.properties for record in records)
+    records = read_all(open_source(tmp_path / "t.parquet")).records
+    assert [record.provenance.source for record in records] == ["t"] * 3
+    assert records[0].properties["origin"] == "mp"
+    (rejection,) = read_all(open_source(tmp_path / "t.parquet", source_column="orign")).rejections
+    assert "no column 'orign'" in rejection.reason

@@ -55,7 +55,9 @@ class CsvTable(DatasetSource):
         """Blocks of rows; the whole table is streamed through once to find where they begin."""
         try:
             with closing(open_table(self.path)) as stream:
-                layout = _Layout.of(stream, self.path, self.id_column, self.cif_column)
+                layout = _Layout.of(
+                    stream, self.path, self.id_column, self.cif_column, self.dataset.source_column
+                )
         except (NucleateError, *DAMAGED_STREAM) as error:
             yield Task(key="header", file=self.path, count=1, problem=reason_of(error))
             return
@@ -147,7 +149,14 @@ class _Layout:
     first_row_at: int
 
     @classmethod
-    def of(cls, stream: ByteStream, path: str, id_column: str | None, cif_column: str | None) -> _Layout:
+    def of(
+        cls,
+        stream: ByteStream,
+        path: str,
+        id_column: str | None,
+        cif_column: str | None,
+        source_column: str | None,
+    ) -> _Layout:
         start = stream.read(4)
         if not start:
             raise ParseError("The file is empty.")
@@ -163,7 +172,7 @@ class _Layout:
         delimiter = max(",;\t", key=lambda mark: line.count(mark.encode()))
         columns, first_row_at = read_header(stream, at, delimiter)
         cif = cif_column or next((name for name in columns if name.strip().lower() in CIF_COLUMNS), None)
-        for wanted in (cif_column, id_column):
+        for wanted in (cif_column, id_column, source_column):
             if wanted is not None and wanted not in columns:
                 raise ParseError(f"The table has no column {wanted!r}; it has {', '.join(columns)[:300]}.")
         if cif is None:

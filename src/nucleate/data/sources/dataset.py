@@ -28,6 +28,8 @@ class Dataset:
         licence: terms of use, None where unknown.
         url: page of the data set.
         reference: what to cite.
+        source_column: property that names the data set of each record, where a table holds several; records without a
+            value have ``name``.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Dataset:
     licence: str | None = None
     url: str | None = None
     reference: str | None = None
+    source_column: str | None = None
 
     def record(
         self,
@@ -52,6 +55,7 @@ class Dataset:
     ) -> Record:
         """A record of this data set; properties without a value are left out, units follow the properties."""
         cleaned = clean_properties(properties)
+        own_name = cleaned.pop(self.source_column, None) if self.source_column is not None else None
         known = {**self.units, **(units or {})}
         return Record(
             id=record_id,
@@ -59,7 +63,7 @@ class Dataset:
             properties=cleaned,
             units={name: known[name] for name in cleaned if name in known},
             provenance=Provenance(
-                source=self.name,
+                source=self.name if own_name is None else str(own_name),
                 file=file,
                 row=row,
                 database_id=database_id,

@@ -38,6 +38,7 @@ def open_files(
     reference: str | None = None,
     id_column: str | None = None,
     cif_column: str | None = None,
+    source_column: str | None = None,
     max_atoms: int = 1000,
 ) -> Source:
     """The source for a path or glob pattern.
@@ -51,6 +52,8 @@ def open_files(
         reference: what to cite.
         id_column: column that names the records of tables.
         cif_column: column of tables that holds the structures as CIF text.
+        source_column: column that names the data set of each record, where several are in one table; a network that is
+            trained on the store then has a token for each.
         max_atoms: largest number of atoms per cell that is read.
 
     Raises:
@@ -63,6 +66,7 @@ def open_files(
         licence=licence,
         url=url,
         reference=reference,
+        source_column=source_column,
     )
     collection = FileCollection(path, dataset, id_column, cif_column, max_atoms)
     if os.path.isfile(path):

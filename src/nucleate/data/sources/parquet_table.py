@@ -50,7 +50,9 @@ class ParquetTable(DatasetSource):
         """Slices of row groups, from the file's footer alone."""
         try:
             with pq.ParquetFile(self.path) as table:
-                columns = _StructureColumns.of(table.schema_arrow, self.id_column, self.cif_column)
+                columns = _StructureColumns.of(
+                    table.schema_arrow, self.id_column, self.cif_column, self.dataset.source_column
+                )
                 sizes = [table.metadata.row_group(i).num_rows for i in range(table.num_row_groups)]
         except (NucleateError, pa.ArrowException, OSError) as error:
             yield Task(key="footer", file=self.path, count=1, problem=_file_reason(error))
@@ -112,9 +114,11 @@ class _StructureColumns:
     left_out: frozenset[str]
 
     @classmethod
-    def of(cls, schema: pa.Schema, id_column: str | None, cif_column: str | None) -> _StructureColumns:
+    def of(
+        cls, schema: pa.Schema, id_column: str | None, cif_column: str | None, source_column: str | None
+    ) -> _StructureColumns:
         names = schema.names
-        for wanted in (cif_column, id_column):
+        for wanted in (cif_column, id_column, source_column):
             if wanted is not None and wanted not in names:
                 raise ParseError(f"The table has no column {wanted!r}; it has {', '.join(names)[:300]}.")
         has_arrays = set(ARRAY_COLUMNS) <= set(names)
