@@ -150,42 +150,60 @@ class ImageAttention(nn.Module):
         to_target, to_source = self.from_target(s).to(dtype), self.from_source(s).to(dtype)
         # rotate each orbit's features once per atom, not once per edge
         source_vectors = torch.bmm(edges.rotations, v[edges.atom_orbit]).to(dtype)[edges.atom]
-        along = [_along(edges.directions, x) for x in (v.to(dtype)[edges.target], source_vectors)]
+        seen = [edges.basis.to(dtype)]
+        seen += [_along(edges.directions, x) for x in (v.to(dtype)[edges.target], source_vectors)]
         if q is not None and tensors is not None:
             source_tensors = torch.bmm(tensors.rotations, q[edges.atom_orbit]).to(dtype)[edges.atom]
-        with edges.autocast():
-            h = self.from_edge(torch.cat([edges.basis, *along], dim=1))
-            h = h + to_target[edges.target] + to_source[edges.source]
-            if q is not None and tensors is not None:
-                along = [_along(tensors.directions, x) for x in (q.to(dtype)[edges.target], source_tensors)]
-                h = h + self.from_tensors(torch.cat(along, dim=1))
-            h = nn.functional.silu(h)
-            weights = self._weights(h, edges)
-            # two products and not a slice of one: slicing costs more in the backward pass
-            split = self.hidden
-            weight, bias = self.values.weight, self.values.bias
-            values = nn.functional.linear(h, weight[:split], bias[:split])
-            ds = edges.sums(values.reshape(-1, self.heads, split // self.heads) * weights[:, :, None])
-            radial, carried = nn.functional.linear(h, weight[split:], bias[split:]).chunk(2, dim=1)
-            gate = self._by_channel(weights, self.vectors)
-            dv = edges.sums(_moved(edges.directions, radial * gate, source_vectors, carried * gate))
-            dq = None
-            if q is not None and tensors is not None:
-                radial, carried = self.tensor_values(h).chunk(2, dim=1)
-                gate = self._by_channel(weights, self.tensors)
-                dq = edges.sums(_moved(tensors.directions, radial * gate, source_tensors, carried * gate))
+            seen += [_along(tensors.directions, x) for x in (q.to(dtype)[edges.target], source_tensors)]
+        into, out, bias, sizes = self._edge_weights(dtype)
+        # One product into and one out of the hidden features, and what is added to them beside it, not inside it: a
+        # product that adds to rows copies them first, and one with a short side takes as long as one with a long side.
+        hidden = nn.functional.linear(torch.cat([x.to(dtype) for x in seen], dim=1), into)
+        h = nn.functional.silu(hidden + to_target[edges.target] + to_source[edges.source])
+        parts = torch.split(nn.functional.linear(h, out), sizes, dim=1)
+        radial, carried, logits = (part + b for part, b in zip(parts[1:4], bias[1:4]))
+        weights, total = self._weights(logits, edges)
+        by_head = (-1, self.heads, self.hidden // self.heads)
+        ds = edges.sums(parts[0].reshape(by_head) * weights[:, :, None])
+        ds = ds + total[:, :, None] * self.values.bias[: self.hidden].reshape(by_head)
+        gate = self._by_channel(weights, self.vectors)
+        dv = edges.sums(_moved(edges.directions, radial * gate, source_vectors, carried * gate))
+        dq = None
+        if q is not None and tensors is not None:
+            radial, carried = (part + b for part, b in zip(parts[4:], bias[4:]))
+            gate = self._by_channel(weights, self.tensors)
+            dq = edges.sums(_moved(tensors.directions, radial * gate, source_tensors, carried * gate))
         return (
-            self.out_scalars(ds.reshape(-1, split)),
+            self.out_scalars(ds.reshape(-1, self.hidden)),
             self.out_vectors(dv),
             None if dq is None else self.out_tensors(dq),
         )
 
-    def _weights(self, h: Tensor, edges: Edges) -> Float[Tensor, "edges heads"]:
-        """w of every edge and head."""
-        logits = self.logits(h)
+    def _edge_weights(
+        self, dtype: torch.dtype
+    ) -> tuple[Float[Tensor, "hidden inputs"], Float[Tensor, "outputs hidden"], list[Tensor], list[int]]:
+        """Weights into and out of the hidden features of an edge, biases and sizes of what comes out.
+
+        What comes out: values, radial and carried part of vectors, logits, radial and carried part of tensors.
+        """
+        into, out, bias = [self.from_edge.weight], [self.values.weight, self.logits.weight], []
+        sizes = [self.hidden, self.vectors, self.vectors, self.heads]
+        bias = [*self.values.bias.split(sizes[:3]), self.logits.bias]
+        if self.tensors:
+            into.append(self.from_tensors.weight)
+            out.append(self.tensor_values.weight)
+            sizes += [self.tensors, self.tensors]
+            bias += self.tensor_values.bias.split(self.tensors)
+        return torch.cat(into, dim=1).to(dtype), torch.cat(out).to(dtype), [b.to(dtype) for b in bias], sizes
+
+    def _weights(
+        self, logits: Float[Tensor, "edges heads"], edges: Edges
+    ) -> tuple[Float[Tensor, "edges heads"], Float[Tensor, "orbits heads"]]:
+        """w of every edge and head, and its sum at every orbit."""
         weights = torch.exp(_LOGIT_BOUND * torch.tanh(logits / _LOGIT_BOUND)) * edges.cutoff[:, None]
         weights = weights.to(edges.cutoff.dtype)
-        return weights / (1 + edges.sums(weights))[edges.target]
+        total = edges.sums(weights)
+        return weights / (1 + total)[edges.target], total / (1 + total)
 
     def _by_channel(self, weights: Tensor, channels: int) -> Float[Tensor, "edges channels"]:
         """The weight of each channel's head, as a product with zeros and ones: exact, and faster than a gather."""

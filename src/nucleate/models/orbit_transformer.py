@@ -418,9 +418,7 @@ class OrbitTransformer(nn.Module):
     ) -> Float[Tensor, "crystals 3 3"]:
         """Symmetric tensor per crystal: edges and features averaged over all atoms, and structure factors."""
         edges = surroundings.edges
-        with edges.autocast():
-            pair = torch.cat([s[edges.target], s[edges.source], edges.basis], dim=1)
-            strength = self.stress_edge(pair)[:, 0] * edges.cutoff
+        strength = self._stress_strength(s, edges) * edges.cutoff
         outer = edges.directions[:, :, None] * edges.directions[:, None, :] * strength[:, None, None]
         weighted = v * self.stress_vectors(s)[:, None, :]
         local = _pool(outer, edges.target, len(s)) + (weighted @ v.mT + v @ weighted.mT) / (2 * v.shape[2])
@@ -434,6 +432,24 @@ class OrbitTransformer(nn.Module):
         if surroundings.stars is not None:
             stress = stress + self.reciprocal_stress(s, surroundings.stars, crystals.space_group_number)
         return stress
+
+    def _stress_strength(self, s: Float[Tensor, "orbits s"], edges: Edges) -> Float[Tensor, "edges"]:
+        """``stress_edge`` of (target, source, radial features) of every edge; what an orbit adds is computed once."""
+        first, last = self.stress_edge[0], self.stress_edge[2]
+        assert isinstance(first, nn.Linear)
+        assert isinstance(last, nn.Linear)
+        dtype = edges.precision or s.dtype
+        width = s.shape[1]
+        of_target, of_source, of_edge = first.weight.split(
+            [width, width, first.weight.shape[1] - 2 * width], 1
+        )
+        to_target = nn.functional.linear(s, of_target, first.bias).to(dtype)
+        to_source = nn.functional.linear(s, of_source).to(dtype)
+        hidden = nn.functional.linear(edges.basis.to(dtype), of_edge.to(dtype))
+        hidden = hidden + to_target.index_select(0, edges.target) + to_source.index_select(0, edges.source)
+        # not a product of matrix and vector, whose last rows are rounded otherwise on a CPU
+        strength = (nn.functional.silu(hidden) * last.weight[0].to(dtype)).sum(dim=1)
+        return (strength + last.bias.to(dtype)).to(s.dtype)
 
     def _lattice(
         self, noisy: NoisyCrystals, outputs: OrbitOutputs, condition: Float[Tensor, "crystals condition"]
