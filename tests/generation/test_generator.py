@@ -132,6 +132,15 @@ def test_the_same_seed_gives_the_same_crystals_at_any_batch_size(generator: Gene
     assert not all(_same(a, b) for a, b in zip(first, different, strict=True))
 
 
+def test_with_the_shipped_weights_batch_sizes_differ_in_no_bit() -> None:
+    shipped = load()
+    condition = Condition(num_atoms=(1, 20))
+    first = shipped.generate(condition, 17, 3, steps=4, restarts=1)
+    for batch_size, n in ((9, 17), (1, 2)):
+        other = shipped.generate(condition, n, 3, batch_size=batch_size, steps=4, restarts=1)
+        assert all(_same(a, b) for a, b in zip(first, other))
+
+
 def test_the_folder_holds_what_was_made(generator: Generator, tmp_path: Path) -> None:
     condition = Condition(formula="SrTiO3", num_atoms=(5, 10))
     seen: list[GenerationProgress] = []

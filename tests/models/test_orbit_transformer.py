@@ -9,7 +9,7 @@ from random_crystals import GROUPS, compare_with_full_cell, network, noisy, rand
 
 from nucleate.crystal import Crystal, CrystalBatch
 from nucleate.crystal.reencode import mirror_image, random_encoding
-from nucleate.models.orbit_transformer import NoisyCrystals
+from nucleate.models.orbit_transformer import NoisyCrystals, OrbitTransformerConfig
 
 
 @pytest.mark.parametrize("number", GROUPS)
@@ -115,6 +115,30 @@ def test_batch_composition_does_not_matter() -> None:
                 together.lattice_params[i : i + 1], alone.lattice_params, rtol=1e-9, atol=1e-9
             )
             start += crystal.num_orbits
+
+
+def test_in_single_precision_other_crystals_of_a_batch_change_no_bit() -> None:
+    sizes = OrbitTransformerConfig(scalars=32, vectors=16, hidden=64, layers=2, heads=4, tensors=4)
+    model = network(config=sizes).float()
+    given = noisy([random_crystal(number, seed) for seed in (0, 1) for number in GROUPS])
+
+    def guess(chosen: list[int]) -> tuple[torch.Tensor, ...]:
+        index = torch.tensor(chosen)
+        part = NoisyCrystals(
+            given.crystals.to(dtype=torch.float32)[index],
+            given.coord_time.float()[index],
+            given.lattice_time.float()[index],
+            given.source[index],
+        )
+        with torch.no_grad():
+            found = model(part)
+        first = part.crystals.orbit_to_crystal < 16
+        return found.displacements[first], found.lattice_params[:16], found.pooled[:16]
+
+    whole = guess(list(range(len(given.source))))
+    for size in (16, 17, 23, 30):
+        for mine, theirs in zip(guess(list(range(size))), whole, strict=True):
+            assert torch.equal(mine, theirs)
 
 
 def test_forces_are_smooth_at_the_cutoff() -> None:

@@ -261,6 +261,11 @@ class CrystalBatch:
         """Volume per atom in Å^3."""
         return (3**0.5 * self.lattice_params[:, 0]).exp()
 
+    @property
+    def length_unit(self) -> Float[Tensor, "crystals"]:
+        """(Volume per atom)^(1/3) in Å, as an exponential: torch's power rounds otherwise at the end of an array."""
+        return (3**-0.5 * self.lattice_params[:, 0]).exp()
+
     def lattices(self) -> Float[Tensor, "crystals 3 3"]:
         """Conventional lattices, rows a, b, c in Å, differentiable in ``lattice_params``."""
         return lattices_from_params(self.space_group_number, self.lattice_params, self.num_atoms)

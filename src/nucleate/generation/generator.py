@@ -26,7 +26,7 @@ from nucleate.generation.block_workers import check_workers, made_blocks
 from nucleate.generation.candidates import likeliest_geometry, num_passes
 from nucleate.generation.checks import GeneratedRow, check_crystals
 from nucleate.generation.condition import Condition
-from nucleate.generation.geometry_sampling import make_guide, network_denoiser, passes_by_size
+from nucleate.generation.geometry_sampling import filled_up, make_guide, network_denoiser, passes_by_size
 from nucleate.generation.result_folder import ResultFolder
 from nucleate.generation.template_sampling import TemplateModel, draw_templates
 from nucleate.models.checkpoint import Checkpoint, load_checkpoint
@@ -165,9 +165,9 @@ class Generator:
     ) -> Generation:
         """``n`` crystals that meet the condition, every one from its own random stream.
 
-        The same seed gives bitwise the same crystals at the same batch size; at another batch size (or another n)
-        the same formulas, groups and templates, with coordinates within 1e-3 Å for 95 % of the crystals: rounding
-        grows along the path of an unstable one.
+        The same seed gives the same crystals whatever the batch size, n and the number of workers: bitwise on one
+        processor without mixed precision. Elsewhere rounding differs with the batch size, and grows along the path of
+        an unstable crystal: formulas, groups and templates are then the same, coordinates of a few per cent are not.
 
         Args:
             condition: what is given; nothing by default.
@@ -299,7 +299,7 @@ class Generator:
             self.template, condition, streams, source=settings.source, temperature=settings.temperature
         )
         report(0.2)
-        noises = [torch.Generator().manual_seed(int(s.integers(2**63))) for s in streams]
+        seeds = [int(s.integers(2**63)) for s in streams]
         whole = template_batch(templates).to(self.device)
         passes = passes_by_size(whole, radius=self.geometry.config.radius)
         made: dict[int, tuple[Crystal, float]] = {}
@@ -311,14 +311,14 @@ class Generator:
             done += 1
             report(0.2 + 0.8 * done / total)
 
-        for chosen in passes:
+        for chosen in map(filled_up, passes):
             batch = whole[torch.tensor(chosen, device=self.device)]
             given = _given_lattices(condition, [templates[i] for i in chosen])
             sampled, errors = likeliest_geometry(
                 self.geometry,
                 self.choice,
                 batch,
-                [noises[i] for i in chosen],
+                [torch.Generator().manual_seed(seeds[i]) for i in chosen],
                 weak=self.weak,
                 autoguidance=settings.autoguidance,
                 restarts=settings.restarts,

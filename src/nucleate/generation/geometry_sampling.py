@@ -33,6 +33,11 @@ MAX_EDGES, MAX_EDGES_CPU = 60_000, 20_000
 
 On a CPU fewer take a sixth less time, since more of them stay in its cache."""
 
+LEAST_CRYSTALS = 16
+"""Fewest crystals in one pass. CPU libraries compute matrix products of few rows (up to 8 seen) in another order, and
+torch the exponential of a single matrix; with more rows each row's result does not depend on the others, so that a
+crystal is bitwise the same whatever it is sampled with."""
+
 
 def passes_by_size(
     templates: CrystalBatch, *, radius: float, max_edges: int | None = None
@@ -55,6 +60,11 @@ def passes_by_size(
         passes[-1].append(i)
         filled += edges[i]
     return passes
+
+
+def filled_up(chosen: list[int]) -> list[int]:
+    """The crystals of a pass and, where they are few, copies of the first (smallest) up to ``LEAST_CRYSTALS``."""
+    return chosen + chosen[:1] * (LEAST_CRYSTALS - len(chosen))
 
 
 class SharedNeighbours:

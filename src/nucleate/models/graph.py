@@ -59,7 +59,7 @@ def orbit_graph(
     tables = batch.tables
     number = batch.space_group_number - 1
     lattices = batch.primitive_lattices()
-    length_unit = batch.volume_per_atom ** (1 / 3)
+    length_unit = batch.length_unit
     cutoff = radius * length_unit if fixed_radius is None else torch.full_like(length_unit, fixed_radius)
     representatives = batch.representatives()
     to_primitive = tables["to_primitive"][number]

@@ -82,9 +82,7 @@ def reciprocal_stars(
     with torch.no_grad():
         crystal, miller, members = _representatives(batch, radius)
     num_atoms = batch.num_atoms_primitive
-    reciprocal = (
-        torch.linalg.inv(batch.lattices()) * (batch.volume_per_atom ** (1 / 3) / radius)[:, None, None]
-    )
+    reciprocal = torch.linalg.inv(batch.lattices()) * (batch.length_unit / radius)[:, None, None]
     # conventional indices: h.(to_primitive f) = (to_primitive^T h).f
     h = _row_products(miller, tables["to_primitive"][number], crystal)
     vectors = _row_products(h, reciprocal.mT, crystal)
@@ -253,7 +251,7 @@ def _representatives(
     with the largest number, which is positive; members of equal number are the same vector.
     """
     lattices = batch.primitive_lattices()
-    limit = radius / batch.volume_per_atom ** (1 / 3)
+    limit = radius / batch.length_unit
     reach = torch.floor(limit[:, None] * torch.linalg.vector_norm(lattices, dim=2)).to(torch.int64)
     sizes = 2 * reach + 1
     half = reach[:, 2] + 1

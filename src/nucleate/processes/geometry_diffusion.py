@@ -73,7 +73,7 @@ class GeometryDiffusion(NormalLatticeUniformCoords):
         told = self.told_level(clean, coord_level)
         back = wrapped_posterior(noisy, clean.free_coords, (told / (1 - told)).clamp(min=1e-6)).displacement
         vectors = cartesian_from_coords(noisy, without_drift(noisy, back), lattices=noisy.lattices())
-        unit = noisy.volume_per_atom ** (1 / 3)
+        unit = noisy.length_unit
         return NoisyGeometry(noisy, vectors / unit[clean.orbit_to_crystal][:, None])
 
     def noisy_coords(

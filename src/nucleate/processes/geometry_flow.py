@@ -68,7 +68,7 @@ class GeometryFlow(NormalLatticeUniformCoords):
         path = without_drift(clean, log_map(clean, end.free_coords, lattices=lattices))
         path = path * coord_level[clean.orbit_to_crystal][:, None]
         back = cartesian_from_coords(clean, -path, lattices=lattices)
-        unit = frame.volume_per_atom ** (1 / 3)
+        unit = frame.length_unit
         return NoisyGeometry(
             frame.replace(free_coords=clean.free_coords + path), back / unit[clean.orbit_to_crystal][:, None]
         )

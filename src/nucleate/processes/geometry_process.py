@@ -199,7 +199,7 @@ class NormalLatticeUniformCoords:
 
 def clean_coords_change(noisy: CrystalBatch, denoised: DenoisedGeometry) -> Float[Tensor, "orbits 3"]:
     """The change of u that leads to the guess at the clean end."""
-    unit = noisy.volume_per_atom ** (1 / 3)
+    unit = noisy.length_unit
     vectors = denoised.displacements.to(noisy.dtype) * unit[noisy.orbit_to_crystal][:, None]
     return coords_from_cartesian(noisy, vectors, lattices=noisy.lattices())
 

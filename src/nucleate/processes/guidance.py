@@ -94,7 +94,7 @@ def guide_by(
         moved = (params + step * own.std * (lattice_level > 0)[:, None]).detach()
         moved = moved * free_lattice_params(noisy.space_group_number)
         lattices = noisy.lattices()
-        unit = (noisy.volume_per_atom ** (1 / 3))[crystal][:, None]
+        unit = noisy.length_unit[crystal][:, None]
         # steepest descent in the Cartesian metric: G^-1 grad_u
         downhill = cartesian_from_coords(noisy, _raised(noisy, by_coords, lattices), lattices=lattices) * unit
         push = -_variance(coord_level, COORD_SPREAD)[crystal][:, None] * downhill

@@ -39,7 +39,7 @@ def reference_lattices(batch: CrystalBatch) -> Float[Tensor, "crystals 3 3"]:
     The metric of noise: it depends on group and number of atoms only, so sampling knows it before any geometry.
     """
     cells = _references(batch.device, batch.dtype)[batch.space_group_number - 1]
-    return cells * (batch.num_atoms.to(batch.dtype) ** (1 / 3))[:, None, None]
+    return cells * (batch.num_atoms.to(batch.dtype).log() / 3).exp()[:, None, None]
 
 
 def normal_coords(batch: CrystalBatch, normals: Float[Tensor, "orbits 3"]) -> Float[Tensor, "orbits 3"]:
