@@ -60,7 +60,9 @@ def test_lines_are_read_and_wrong_ones_refused() -> None:
     ):
         with pytest.raises(ConfigError, match="cannot be read; expected lines such as mp_20=2"):
             TrainingConfig.from_flat({"minutes": 1, "sampling_weights": [line]})
-    with pytest.raises(ConfigError, match="names the data source 'mp20', .* nearest known one is 'mp_20'"):
+    with pytest.raises(
+        ConfigError, match=r"data source .mp20., which is unknown; the nearest known one is .mp_20."
+    ):
         SamplingWeights.parse(["mp20=2"]).check_sources(["mp_20", "wbm"])
 
 

@@ -165,9 +165,10 @@ class Generator:
     ) -> Generation:
         """``n`` crystals that meet the condition, every one from its own random stream.
 
-        The same seed gives the same crystals whatever the batch size, n and the number of workers: bitwise on one
-        processor without mixed precision. Elsewhere rounding differs with the batch size, and grows along the path of
-        an unstable crystal: formulas, groups and templates are then the same, coordinates of a few per cent are not.
+        The same seed gives the same crystals whatever the batch size, n and the number of workers: bitwise on
+        a CPU with one thread for each process and without mixed precision. Elsewhere rounding differs with the batch
+        size, and grows along the path of an unstable crystal: formulas, groups and templates are then the same,
+        coordinates of a few per cent are not.
 
         Args:
             condition: what is given; nothing by default.

@@ -43,9 +43,7 @@ def make_optimiser(
     modules = list(modules)
     trained = [p for module in modules for p in module.parameters() if p.requires_grad]
     if name == "adamw":
-        return torch.optim.AdamW(
-            trained, lr=learning_rate, weight_decay=weight_decay, betas=BETAS, fused=True
-        )
+        return torch.optim.AdamW(trained, lr=learning_rate, weight_decay=weight_decay, betas=BETAS)
     matrices = {
         id(layer.weight)
         for module in modules
