@@ -35,7 +35,7 @@ On a CPU fewer take a sixth less time, since more of them stay in its cache."""
 
 LEAST_CRYSTALS = 16
 """Fewest crystals in one pass. CPU libraries compute matrix products of few rows (up to 8 seen) in another order, and
-torch the exponential of a single matrix. With more rows, in one thread, no row's result depends on the others, so that a
+torch the exponential of a single matrix. With more rows, in one thread, no row's result depends on the others: each
 crystal is bitwise the same whatever it is sampled with."""
 
 

@@ -61,12 +61,12 @@ class Muon(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            by_shape: dict[tuple[torch.Size, torch.device], list[nn.Parameter]] = defaultdict(list)
+            by_shape: dict[tuple[torch.Size, torch.device], list[Tensor]] = defaultdict(list)
             for p in group["params"]:
                 if p.grad is not None:
                     by_shape[(p.shape, p.device)].append(p)
             for (shape, _), parameters in by_shape.items():
-                gradients = [p.grad for p in parameters]
+                gradients = [p.grad for p in parameters if p.grad is not None]
                 states = [self.state[p] for p in parameters]
                 for state, p in zip(states, parameters):
                     if "momentum_buffer" not in state:
