@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -54,12 +53,8 @@ class Muon(torch.optim.Optimizer):
         super().__init__(matrices, {"lr": learning_rate, "weight_decay": weight_decay})
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
-        """One step of all matrices that have a gradient."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """One step of all matrices that have a gradient; there is no closure that could be evaluated again."""
         for group in self.param_groups:
             by_shape: dict[tuple[torch.Size, torch.device], list[Tensor]] = defaultdict(list)
             for p in group["params"]:
@@ -79,4 +74,3 @@ class Muon(torch.optim.Optimizer):
                 torch._foreach_add_(
                     parameters, list(steps.unbind(0)), alpha=-0.2 * max(shape) ** 0.5 * group["lr"]
                 )
-        return loss
