@@ -6,13 +6,11 @@ import csv
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import torch
 from gemmi import cif
 from pymatgen.core import Composition
 from pymatgen.core.periodic_table import Element
@@ -121,7 +119,7 @@ def test_the_same_seed_gives_the_same_crystals_at_any_batch_size(generator: Gene
     first = generator.generate(condition, 12, 5, batch_size=12, steps=10)
     again = generator.generate(condition, 12, 5, batch_size=12, steps=10)
     assert all(_same(a, b) for a, b in zip(first, again, strict=True))
-    for batch_size, n in ((1, 12), (5, 12), (64, 20)):
+    for batch_size, n in ((1, 4), (5, 12), (64, 20)):
         other = generator.generate(condition, n, 5, batch_size=batch_size, steps=10)
         for a, b in zip(first, other):
             assert (a.formula, a.space_group_number) == (b.formula, b.space_group_number)
@@ -134,15 +132,6 @@ def test_the_same_seed_gives_the_same_crystals_at_any_batch_size(generator: Gene
     assert not all(_same(a, b) for a, b in zip(first, different, strict=True))
 
 
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.mark.usefixtures("one_thread")
 def test_with_the_shipped_weights_batch_sizes_differ_in_no_bit() -> None:
     shipped = load()
     condition = Condition(num_atoms=(1, 20))

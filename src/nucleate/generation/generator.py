@@ -165,10 +165,9 @@ class Generator:
     ) -> Generation:
         """``n`` crystals that meet the condition, every one from its own random stream.
 
-        The same seed gives the same crystals whatever the batch size, n and the number of workers: bitwise on
-        a CPU with one thread for each process and without mixed precision. Elsewhere rounding differs with the batch
-        size, and grows along the path of an unstable crystal: formulas, groups and templates are then the same,
-        coordinates of a few per cent are not.
+        The same seed gives the same crystals whatever the batch size, n and the number of workers: bitwise on a CPU
+        without mixed precision. Elsewhere rounding differs with the batch size, and grows along the path of an
+        unstable crystal: formulas, groups and templates are then the same, coordinates of a few per cent are not.
 
         Args:
             condition: what is given; nothing by default.
@@ -190,9 +189,9 @@ class Generator:
                 default ``GUIDANCE``, and nothing where the mapping is empty.
             mixed_precision: matrix products of the geometry network in bfloat16, as it was trained: faster on
                 accelerators and on processors made for it, slower on others; other crystals than without.
-            workers: processes that sample side by side, one batch each at a time, with this process's threads shared
-                out among them. They are started afresh, so that a script that asks for more than 1 keeps its own work
-                under ``if __name__ == "__main__":``.
+            workers: processes that sample side by side, one batch each at a time and in one thread each; as many as
+                there are cores are fastest. They are started afresh, so that a script that asks for more than 1 keeps
+                its own work under ``if __name__ == "__main__":``.
             out: folder for CIFs, tables and ``run.json``; a run that was stopped there goes on.
             on_progress: told while sampling.
 
