@@ -471,6 +471,12 @@ def damaged(draw: st.DrawFn) -> str:
     return text
 
 
+def test_a_moment_too_large_for_arithmetic_is_refused_by_name() -> None:
+    """Its square overflowed."""
+    with pytest.raises(InvalidStructureError, match=r"site Mn1: its magnetic moment \[1e\+308, 0.0, 3.5\]"):
+        unit_cell_from_cif(MAGNETIC.format(moment="1e308 0 3.5(1)"))
+
+
 @settings(max_examples=300, deadline=None)
 @given(damaged())
 def test_damaged_text_is_read_or_refused_with_a_reason(text: str) -> None:

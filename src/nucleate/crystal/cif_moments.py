@@ -15,6 +15,9 @@ from nucleate.shapes import Float
 MOMENT_TOLERANCE = 0.05
 """Largest change (μB) of a moment under an operation that fixes its site."""
 
+LARGEST_MOMENT = 1e3
+"""Component (μB) above which a number is no moment of an atom; real ones stay below 15."""
+
 
 def read_moments(tags: CifTags, labels: Sequence[str]) -> Float[np.ndarray, "sites 3"] | None:
     """Moments in μB along a/|a|, b/|b|, c/|c| (the ``crystalaxis`` items), zero for unlisted sites.
@@ -65,8 +68,13 @@ def image_moments(
         site: what to call the site in an error.
 
     Raises:
-        InvalidStructureError: the moment breaks the symmetry of its own site.
+        InvalidStructureError: the moment breaks the symmetry of its own site, or no atom could have it.
     """
+    if not np.abs(moment).max() <= LARGEST_MOMENT:
+        raise InvalidStructureError(
+            f"{site}: its magnetic moment {moment.tolist()} is not one of an atom (at most {LARGEST_MOMENT:g} μB "
+            "are read)"
+        )
     along_lattice = moment / np.linalg.norm(lattice, axis=1)
     signs = operations.time_reversals * np.rint(np.linalg.det(operations.rotations))
     cartesian = (signs[:, None] * (operations.rotations @ along_lattice)) @ lattice
