@@ -48,11 +48,6 @@ class Edges:
         sums = messages.new_zeros(self.num_orbits, *messages.shape[1:])
         return sums.index_add_(0, self.target, messages)
 
-    def autocast(self) -> torch.autocast:
-        """What the products per edge are computed under."""
-        mixed = self.precision is not None
-        return torch.autocast(self.target.device.type, dtype=self.precision, enabled=mixed)
-
 
 @dataclass(frozen=True, eq=False)
 class Surroundings:
@@ -186,7 +181,7 @@ class ImageAttention(nn.Module):
 
         What comes out: values, radial and carried part of vectors, logits, radial and carried part of tensors.
         """
-        into, out, bias = [self.from_edge.weight], [self.values.weight, self.logits.weight], []
+        into, out = [self.from_edge.weight], [self.values.weight, self.logits.weight]
         sizes = [self.hidden, self.vectors, self.vectors, self.heads]
         bias = [*self.values.bias.split(sizes[:3]), self.logits.bias]
         if self.tensors:
