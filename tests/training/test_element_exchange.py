@@ -9,9 +9,11 @@ import torch
 from nucleate.crystal import CrystalBatch, encode
 from nucleate.crystal.species import ATOMIC_NUMBER_OF, element_symbol
 from nucleate.data.bundled import bundled_crystal
+from nucleate.models.template_transformer import TemplateTransformer, TemplateTransformerConfig
 from nucleate.training.crystal_stream import SourcedCrystals
 from nucleate.training.element_exchange import exchange_elements, exchange_probabilities
 from nucleate.training.tasks import TemplateTask
+from nucleate.training.template_task import template_loss
 
 
 def likely(symbol: str) -> set[str]:
@@ -70,3 +72,31 @@ def test_training_sees_exchanged_elements_and_validation_does_not() -> None:
     assert formulas(0.0) == {(8, 22, 38)}
     assert len(formulas(0.7)) > 10
     assert (8, 22, 38) in formulas(0.7)
+
+
+def test_groups_are_learned_from_exchanged_compositions_and_orbits_from_real_ones() -> None:
+    """The two losses see different elements of the same crystals, whatever group and counts those have."""
+    crystal = encode(bundled_crystal("srtio3-strontium-titanate").unit_cell).crystal
+    content = SourcedCrystals(
+        CrystalBatch.from_crystals([crystal] * 50), torch.ones(50, dtype=torch.int64), torch.arange(50)
+    )
+    example = TemplateTask(0.0, 0.7).prepare(content, 0, noise_level=1.0)
+    assert example.compositions is not None
+    assert {tuple(sorted(row)) for row in example.targets.batch.elements.tolist()} == {(8, 22, 38)}
+    read = {tuple(sorted(row)) for row in example.compositions.batch.elements.tolist()}
+    assert len(read) > 10
+    assert (example.compositions.batch.space_group_number == 221).all()
+    chosen = example.take(torch.tensor([3, 5]))
+    assert chosen.compositions is not None
+    assert len(chosen) == len(chosen.compositions.units) == 2
+
+    torch.manual_seed(0)
+    network = TemplateTransformer(TemplateTransformerConfig(width=32, layers=1, heads=4, dropout=0.0))
+    told, alone = (
+        template_loss(network, example.targets, compositions=example.compositions),
+        template_loss(network, example.targets),
+    )
+    assert torch.equal(told.position, alone.position)
+    assert torch.equal(told.element, alone.element)
+    assert not torch.equal(told.group, alone.group)
+    assert torch.equal(told.group, template_loss(network, example.compositions).group)

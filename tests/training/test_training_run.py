@@ -156,6 +156,12 @@ def test_initial_weights_are_where_training_starts_and_the_other_part_stays(
     checkpoint = load_checkpoint(second.weights)
     assert torch.equal(checkpoint.lattice_mean, load_checkpoint(first.weights).lattice_mean)
     assert checkpoint.history.initial_weights == "weights.safetensors"
+    firmer = small_config(part="template", max_steps=3, template=replace(config.template, dropout=0.2))
+    third = load_checkpoint(
+        train(store_path, firmer, out=tmp_path / "firmer", init=second.weights).weights
+    ).template
+    assert third is not None
+    assert third.config == firmer.template  # dropout has no weights that it would have to fit
     other = replace(small_config().template, width=32)
     with pytest.raises(ConfigError, match="other sizes"):
         train(store_path, small_config(template=other), out=tmp_path / "third", init=first.weights)

@@ -71,6 +71,8 @@ class TrainingConfig:
         energy: that potential: ``repulsion`` (Born-Mayer) or ``module:function`` of your own.
         element_exchange: share of templates whose elements are exchanged for similar ones while the template network
             is trained, so that few crystals are not learned by heart; by default 0.7 up to 100 crystals, then none.
+        composition_exchange: share of compositions with elements exchanged in the same way where the space group and
+            the number of formula units are learned; positions and elements are learned from the real ones.
         element_share: share of crystals whose elements are hidden while training geometry; 0 hides none.
         element_weight: of the loss of hidden elements.
         properties: names of numeric properties of the store to be read off the geometry network.
@@ -125,6 +127,7 @@ class TrainingConfig:
     energy_weight: float = 0.0
     energy: str = "repulsion"
     element_exchange: float | None = None
+    composition_exchange: float = 0.5
     element_share: float = 0.0
     element_weight: float = 0.1
     properties: tuple[str, ...] = ()
@@ -247,6 +250,7 @@ _SHARES = (
     "source_dropout",
     "same_time",
     "element_exchange",
+    "composition_exchange",
     "element_share",
 )
 

@@ -32,7 +32,7 @@ def make_template_task(config: TrainingConfig, num_crystals: int, beside: nn.Mod
     share = config.element_exchange
     if share is None:
         share = SMALL_DATA_SHARE if num_crystals <= SMALL_DATA else 0.0
-    return TemplateTask(share)
+    return TemplateTask(share, config.composition_exchange)
 
 
 def make_geometry_task(config: TrainingConfig, choice: ProcessChoice, beside: nn.ModuleDict) -> Task:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nucleate.models.template_transformer import TemplateBatch, TemplateTransformer
+from nucleate.models.template_transformer import TemplateTransformer
 from nucleate.shapes import Int
 from nucleate.training.crystal_stream import SourcedCrystals
 from nucleate.training.element_exchange import exchange_elements
@@ -51,19 +51,23 @@ class Task(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class TemplateExample:
-    """Templates in the form their loss wants; crystals can be picked."""
+    """Templates in the form their loss wants; crystals can be picked.
+
+    Attributes:
+        targets: the templates.
+        compositions: what group and number of units are read from, where that is not the same.
+    """
 
     targets: TemplateTargets
+    compositions: TemplateTargets | None = None
 
     def __len__(self) -> int:
         return len(self.targets.batch)
 
     def take(self, index: Int[Tensor, "chosen"]) -> TemplateExample:
         """The chosen crystals."""
-        t = self.targets
-        return TemplateExample(
-            replace(t, batch=_rows(t.batch, index), unit_counts=t.unit_counts[index], units=t.units[index])
-        )
+        compositions = None if self.compositions is None else self.compositions.take(index)
+        return TemplateExample(self.targets.take(index), compositions)
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,17 +76,26 @@ class TemplateTask:
 
     Attributes:
         element_exchange: share of the training templates with elements exchanged for similar ones.
+        composition_exchange: share of the compositions with exchanged elements that group and number of units are read
+            from: a composition comes once or twice in the data, and both would be learned by heart.
     """
 
     element_exchange: float = 0.0
+    composition_exchange: float = 0.0
 
     def prepare(self, content: SourcedCrystals, seed: int, *, noise_level: float) -> TemplateExample:
         """Templates with conditions drawn from the seed; discrete choices know no noise level."""
-        return _example(content, seed, None, element_exchange=self.element_exchange)
+        rng, device = np.random.default_rng(seed), content.crystals.device
+        templates = _exchanged(_templates(content), self.element_exchange, rng)
+        targets = make_template_batch(templates, rng).to(device)
+        if not self.composition_exchange:
+            return TemplateExample(targets)
+        others = _exchanged(templates, self.composition_exchange, rng)
+        return TemplateExample(targets, make_template_batch(others, rng).to(device))
 
     def losses(self, network: TemplateTransformer, example: TemplateExample) -> Losses:
         """Nats per crystal: ``loss`` and its parts."""
-        loss = template_loss(network, example.targets)
+        loss = template_loss(network, example.targets, compositions=example.compositions)
         return Losses({"loss": loss.total, **{f.name: getattr(loss, f.name) for f in fields(loss)}})
 
     def empty_tables(self) -> Mapping[str, tuple[Tensor, Tensor]]:
@@ -102,38 +115,26 @@ class TemplateTask:
         self, network: TemplateTransformer, content: SourcedCrystals, seed: int
     ) -> dict[str, Tensor]:
         """Nats per crystal with the composition, the elements or nothing given; ``loss`` is their mean."""
-        totals: dict[str, Tensor] = {
-            condition: template_loss(network, _example(content, seed, condition).targets).total
-            for condition in VALIDATION_CONDITIONS
-        }
+        templates, device = _templates(content), content.crystals.device
+        totals: dict[str, Tensor] = {}
+        for condition in VALIDATION_CONDITIONS:
+            targets = make_template_batch(templates, np.random.default_rng(seed), condition=condition)
+            totals[condition] = template_loss(network, targets.to(device)).total
         return {"loss": torch.stack(list(totals.values())).mean(), **totals}
 
 
-def _example(
-    content: SourcedCrystals, seed: int, condition: Condition | None, *, element_exchange: float = 0.0
-) -> TemplateExample:
-    device, rng = content.crystals.device, np.random.default_rng(seed)
-    templates = [
+def _templates(content: SourcedCrystals) -> list[Template]:
+    return [
         Template(source, c.space_group_number, c.wyckoff_indices, c.atomic_numbers)
         for source, c in zip(content.source.tolist(), content.crystals.to_crystals())
     ]
-    if element_exchange:
-        templates = [
-            replace(t, atomic_numbers=exchange_elements(t.atomic_numbers, rng))
-            if rng.random() < element_exchange
-            else t
-            for t in templates
-        ]
-    targets = make_template_batch(templates, rng, condition=condition)
-    return TemplateExample(
-        replace(
-            targets,
-            batch=targets.batch.to(device),
-            unit_counts=targets.unit_counts.to(device),
-            units=targets.units.to(device),
-        )
-    )
 
 
-def _rows(batch: TemplateBatch, index: Int[Tensor, "chosen"]) -> TemplateBatch:
-    return TemplateBatch(**{f.name: getattr(batch, f.name)[index] for f in fields(batch)})
+def _exchanged(templates: list[Template], share: float, rng: np.random.Generator) -> list[Template]:
+    """The templates, a share of them with exchanged elements."""
+    if not share:
+        return templates
+    return [
+        replace(t, atomic_numbers=exchange_elements(t.atomic_numbers, rng)) if rng.random() < share else t
+        for t in templates
+    ]

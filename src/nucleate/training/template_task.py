@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 from typing import Literal
 
 import numpy as np
@@ -64,6 +64,18 @@ class TemplateTargets:
     batch: TemplateBatch
     unit_counts: Int[Tensor, "n targets"]
     units: Int[Tensor, "n"]
+
+    def take(self, index: Int[Tensor, "chosen"]) -> TemplateTargets:
+        """Those of the chosen crystals."""
+        return self._each(lambda values: values[index])
+
+    def to(self, device: torch.device | str) -> TemplateTargets:
+        """The same on another device."""
+        return self._each(lambda values: values.to(device))
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> TemplateTargets:
+        batch = TemplateBatch(**{f.name: change(getattr(self.batch, f.name)) for f in fields(self.batch)})
+        return TemplateTargets(batch, change(self.unit_counts), change(self.units))
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,17 +150,21 @@ def make_template_batch(
     return TemplateTargets(batch, torch.as_tensor(unit_counts), torch.as_tensor(units))
 
 
-def template_loss(model: TemplateTransformer, targets: TemplateTargets) -> TemplateLoss:
+def template_loss(
+    model: TemplateTransformer, targets: TemplateTargets, *, compositions: TemplateTargets | None = None
+) -> TemplateLoss:
     """Nats per crystal of group, number of formula units, positions (with the end) and elements.
+
+    Group and number of units are read from ``compositions``, by default those of the targets.
 
     At each step every orbit still to come is equally likely to be the next, so the loss of a step is the mean over
     them: the expectation over all orders of the rest, with less noise than one order. Choices that the simplest
     counting rules out (a used-up position, more atoms than are left) are masked here as they are in sampling.
     """
-    batch = targets.batch
+    batch, compositions = targets.batch, compositions or targets
     n, device = len(batch), batch.source.device
     group_loss = torch.nn.functional.cross_entropy(
-        model.group_logits(batch).float(), batch.space_group_number - 1
+        model.group_logits(compositions.batch).float(), compositions.batch.space_group_number - 1
     )
     states = model(batch)
     length = batch.num_orbits
@@ -168,7 +184,7 @@ def template_loss(model: TemplateTransformer, targets: TemplateTargets) -> Templ
     element = log_element[torch.arange(len(crystals), device=device), batch.elements[crystals, orbits] - 1]
     return TemplateLoss(
         group=group_loss,
-        units=_units_loss(model, targets),
+        units=_units_loss(model, compositions),
         position=-((chosen * share).sum() + ends.sum()) / n,
         element=-(element * share).sum() / n,
     )

@@ -183,7 +183,10 @@ class _PartRun:
                 beside["head"] = property_head(config, start, store, first)
             make = partial(make_geometry_task, config, choice)
         else:
-            network = network or TemplateTransformer(config.template)
+            trained = network
+            network = TemplateTransformer(config.template)
+            if trained is not None:
+                network.load_state_dict(trained.state_dict())
         self.module = NetworkModule(
             network,
             make,
@@ -333,12 +336,15 @@ class _ValidationLoader:
 def _sized_as(config: TrainingConfig, start: Checkpoint) -> TrainingConfig:
     """The configuration with the network sizes of the weights it starts from, grown where larger ones are asked."""
     if start.template is not None:
-        if config.template not in (TemplateTransformerConfig(), start.template.config):
+        default, there = asdict(TemplateTransformerConfig()), start.template.config
+        asked = {name: value for name, value in asdict(config.template).items() if value != default[name]}
+        sizes = replace(there, **asked)
+        if replace(sizes, dropout=there.dropout) != there:
             raise ConfigError(
-                f"The template network of the initial weights has other sizes ({start.template.config}) than asked "
+                f"The template network of the initial weights has other sizes ({there}) than asked "
                 f"({config.template}): leave the sizes out of the configuration, or train without --init"
             )
-        config = replace(config, template=start.template.config)
+        config = replace(config, template=sizes)
     if start.geometry is not None:
         config = replace(config, geometry=_grown_sizes(config, start.geometry, "geometry"))
     elif config.part == "weak":
