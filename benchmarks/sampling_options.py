@@ -20,12 +20,13 @@ from nucleate.generation.generator import (
 
 
 def add_sampling_options(parser: argparse.ArgumentParser) -> None:
-    """--steps, --restarts, --autoguidance, --candidates, temperatures, --guidance and --mixed-precision."""
+    """--steps, --restarts, --autoguidance, --candidates, --ranked, temperatures, --guidance and --mixed-precision."""
     add = parser.add_argument_group("sampling").add_argument
     add("--steps", type=int, default=STEPS)
     add("--restarts", type=int, default=RESTARTS)
     add("--autoguidance", type=float, help=f"[default: {AUTOGUIDANCE:g} where the weights can]")
     add("--candidates", type=int, default=1, help="geometries per crystal, the likeliest kept")
+    add("--ranked", type=int, default=0, help="templates drawn beforehand, the most frequent come first")
     add("--temperature", default=str(TEMPERATURE), help="of the templates")
     add("--lattice-temperature", type=float, default=LATTICE_TEMPERATURE)
     add("--guidance", action="append", metavar="TERM=STRENGTH", help="[default: the package's]")
@@ -39,6 +40,7 @@ def sampling_settings(options: argparse.Namespace) -> dict[str, Any]:
         "restarts": options.restarts,
         "autoguidance": options.autoguidance,
         "candidates": options.candidates,
+        "ranked": options.ranked,
         "temperature": parse_temperature(options.temperature),
         "lattice_temperature": options.lattice_temperature,
         "guidance": parse_strengths(options.guidance) if options.guidance else dict(GUIDANCE),

@@ -90,6 +90,14 @@ def generate(
         int,
         typer.Option(min=1, help="Geometries drawn per crystal; the one the network believes in most stays."),
     ] = 1,
+    ranked: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Templates drawn beforehand; crystals then come on the different ones, the most frequent first: the "
+            "best answers to a formula. 200 is a good number.",
+        ),
+    ] = 0,
     temperature: Annotated[
         str,
         typer.Option(
@@ -141,6 +149,8 @@ def generate(
 
     - `nucleate generate --chemical-system Li-Fe-O --num-atoms 4..14 --crystal-system cubic -n 20`
 
+    - `nucleate generate --formula Ca2Si --source mp_20 --ranked 200 --candidates 6 -n 3` (what does it look like?)
+
     - `nucleate generate --space-group 221 --template "Sr:1a Ti:1b O:3c" -n 1`
 
     - `nucleate generate --formula NaCl --lattice 5.64,5.64,5.64,90,90,90 --space-group 225`
@@ -184,6 +194,7 @@ def generate(
             restarts=restarts,
             autoguidance=autoguidance,
             candidates=candidates,
+            ranked=ranked,
             temperature=parse_temperature(temperature),
             lattice_temperature=lattice_temperature,
             guidance=parse_strengths(guidance) if guidance else None,

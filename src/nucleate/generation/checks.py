@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,6 +45,8 @@ class GeneratedRow:
             elements; below 1 two atoms are nearer than real ones.
         denoising_error: how far the geometry network sends the crystal away from itself after a little noise; small
             where it believes in the crystal. Compare on the same template only.
+        template_share: share of the templates drawn beforehand that are this one (``ranked``), an estimate of its
+            probability; None without that.
         charge_neutral: one element, metals only, or oxidation states that sum to zero.
         problem: why a check could not be made, or which orbit has run onto a more special position; empty as a
             rule.
@@ -69,6 +70,7 @@ class GeneratedRow:
     min_distance: float
     min_distance_ratio: float
     denoising_error: float
+    template_share: float | None
     charge_neutral: bool
     problem: str = ""
 
@@ -78,8 +80,10 @@ def crystal_id(index: int, crystal: Crystal) -> str:
     return f"{index:05d}-{crystal.formula}"
 
 
-def check_crystal(index: int, crystal: Crystal, *, denoising_error: float = math.nan) -> GeneratedRow:
-    """The row of a crystal, made with this denoising error."""
+def check_crystal(
+    index: int, crystal: Crystal, *, denoising_error: float = math.nan, template_share: float | None = None
+) -> GeneratedRow:
+    """The row of a crystal, made with this denoising error on a template of this share."""
     problems: list[str] = []
     nearest = ratio = math.nan
     try:
@@ -116,16 +120,10 @@ def check_crystal(index: int, crystal: Crystal, *, denoising_error: float = math
         min_distance=nearest,
         min_distance_ratio=ratio,
         denoising_error=denoising_error,
+        template_share=template_share,
         charge_neutral=is_neutral(tuple(counts.items())),
         problem="; ".join(problems),
     )
-
-
-def check_crystals(
-    indices: Sequence[int], crystals: Sequence[Crystal], errors: Sequence[float]
-) -> list[GeneratedRow]:
-    """The rows of crystals with their denoising errors, in order."""
-    return [check_crystal(i, c, denoising_error=e) for i, c, e in zip(indices, crystals, errors)]
 
 
 def shortest_distances(crystal: Crystal) -> tuple[float, float]:

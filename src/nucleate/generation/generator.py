@@ -24,11 +24,11 @@ from nucleate.crystal.lattice_torch import MAX_LATTICE_PARAMS
 from nucleate.errors import CheckpointError, ConditionError
 from nucleate.generation.block_workers import check_workers, made_blocks
 from nucleate.generation.candidates import likeliest_geometry, num_passes
-from nucleate.generation.checks import GeneratedRow, check_crystals
+from nucleate.generation.checks import GeneratedRow, check_crystal
 from nucleate.generation.condition import Condition
 from nucleate.generation.geometry_sampling import filled_up, make_guide, network_denoiser, passes_by_size
 from nucleate.generation.result_folder import ResultFolder
-from nucleate.generation.template_sampling import TemplateModel, draw_templates
+from nucleate.generation.template_sampling import TemplateModel, draw_templates, ranked_templates
 from nucleate.models.checkpoint import Checkpoint, load_checkpoint
 from nucleate.processes.choice import ProcessChoice
 from nucleate.processes.joint_process import JointProcess, template_batch
@@ -93,11 +93,21 @@ class _Settings:
     restarts: int
     autoguidance: float
     candidates: int
+    ranked: int
     temperature: TemplateTemperature
     lattice_temperature: float
     source: int
     guidance: tuple[tuple[str, float], ...]
     mixed_precision: bool
+
+
+@dataclass(frozen=True)
+class _Made:
+    """A crystal and how much the networks believe in it; see ``GeneratedRow``."""
+
+    crystal: Crystal
+    denoising_error: float
+    template_share: float | None
 
 
 class Generator:
@@ -155,6 +165,7 @@ class Generator:
         restarts: int = RESTARTS,
         autoguidance: float | None = None,
         candidates: int = 1,
+        ranked: int = 0,
         temperature: TemplateTemperature | float = TEMPERATURE,
         lattice_temperature: float = LATTICE_TEMPERATURE,
         guidance: Mapping[str, float] | None = None,
@@ -180,6 +191,9 @@ class Generator:
                 ``AUTOGUIDANCE`` where they hold one, 0 is without.
             candidates: geometries drawn for each crystal's template, of which the one with the smallest
                 ``denoising_error`` is kept; better geometries for proportionally more time.
+            ranked: templates drawn beforehand; where it is above 0 the crystals come on the different ones among them,
+                one each, the most frequent first (and once more from the first one when all have come), so that the
+                first crystal is the best answer to a formula. Those before the n-th are the same whatever n is.
             temperature: of the template's choices, one number or one each for group, positions and elements: 1 is the
                 network's own distribution, below 1 is more typical.
             lattice_temperature: scale of the lattice noise that the geometry starts from; below 1 the cells are more
@@ -209,8 +223,9 @@ class Generator:
         ):
             if value < 1:
                 raise ConditionError(f"{name} must be at least 1, got {value}")
-        if restarts < 0:
-            raise ConditionError(f"restarts must not be negative, got {restarts}")
+        for name, value in (("restarts", restarts), ("ranked", ranked)):
+            if value < 0:
+                raise ConditionError(f"{name} must not be negative, got {value}")
         autoguidance = self._autoguidance(autoguidance)
         check_workers(workers, self.device)
         temperature = TemplateTemperature.of(temperature)
@@ -223,6 +238,7 @@ class Generator:
             restarts,
             autoguidance,
             candidates,
+            ranked,
             temperature,
             lattice_temperature,
             self._source_token(condition),
@@ -237,6 +253,7 @@ class Generator:
             "restarts": restarts,
             "autoguidance": autoguidance,
             "candidates": candidates,
+            "ranked": ranked,
             "temperature": asdict(temperature),
             "lattice_temperature": lattice_temperature,
             "guidance": guidance,
@@ -292,17 +309,15 @@ class Generator:
         indices: list[int],
         settings: _Settings,
         report: Callable[[float], None],
-    ) -> list[tuple[Crystal, float]]:
-        """The crystals of some random streams with their denoising errors; part of ``generate``."""
+    ) -> list[_Made]:
+        """The crystals of some random streams; part of ``generate``."""
         streams = [np.random.default_rng([settings.seed, i]) for i in indices]
-        templates = draw_templates(
-            self.template, condition, streams, source=settings.source, temperature=settings.temperature
-        )
+        templates, shares = self._templates(condition, indices, streams, settings)
         report(0.2)
         seeds = [int(s.integers(2**63)) for s in streams]
         whole = template_batch(templates).to(self.device)
         passes = passes_by_size(whole, radius=self.geometry.config.radius)
-        made: dict[int, tuple[Crystal, float]] = {}
+        made: dict[int, _Made] = {}
         each = settings.candidates * num_passes(settings.steps, settings.restarts)
         total, done = len(passes) * each, 0
 
@@ -334,8 +349,29 @@ class Generator:
             exact = sampled.to("cpu", torch.float64)
             if given is not None:
                 exact = exact.replace(lattice_params=given)
-            made |= dict(zip(chosen, zip(exact.to_crystals(), errors.tolist())))
+            made |= {
+                i: _Made(crystal, error, shares[i])
+                for i, crystal, error in zip(chosen, exact.to_crystals(), errors.tolist())
+            }
         return [made[i] for i in range(len(indices))]
+
+    def _templates(
+        self,
+        condition: Condition,
+        indices: Sequence[int],
+        streams: Sequence[np.random.Generator],
+        settings: _Settings,
+    ) -> tuple[list[SampledTemplate], list[float | None]]:
+        """The template of each stream, and its share where they are ranked."""
+        source, temperature = settings.source, settings.temperature
+        if not settings.ranked:
+            drawn = draw_templates(self.template, condition, streams, source=source, temperature=temperature)
+            return drawn, [None] * len(streams)
+        ranking = ranked_templates(
+            self.template, condition, settings.seed, settings.ranked, source=source, temperature=temperature
+        )
+        chosen = [ranking[i % len(ranking)] for i in indices]
+        return [one.template for one in chosen], [one.share for one in chosen]
 
     def _autoguidance(self, asked: float | None) -> float:
         if asked is None:
@@ -417,8 +453,11 @@ def _checked_block(
 ) -> tuple[list[GeneratedRow], list[Crystal]]:
     """(rows, crystals) of a block, as any process makes them."""
     made = generator.sample_block(condition, indices, settings, report)
-    crystals = [crystal for crystal, _ in made]
-    return check_crystals(indices, crystals, [error for _, error in made]), crystals
+    rows = [
+        check_crystal(i, m.crystal, denoising_error=m.denoising_error, template_share=m.template_share)
+        for i, m in zip(indices, made)
+    ]
+    return rows, [m.crystal for m in made]
 
 
 def _given_lattices(condition: Condition, templates: list[SampledTemplate]) -> torch.Tensor | None:

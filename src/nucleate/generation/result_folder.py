@@ -39,6 +39,7 @@ _SCHEMA = pa.schema(
         "min_distance": pa.float64(),
         "min_distance_ratio": pa.float64(),
         "denoising_error": pa.float64(),
+        "template_share": pa.float64(),
         "charge_neutral": pa.bool_(),
         "problem": pa.string(),
         # the crystal itself, to the last bit

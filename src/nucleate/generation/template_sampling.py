@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from nucleate.generation.condition import Condition
 from nucleate.models.template_transformer import TemplateBatch, TemplateStates, TemplateTransformer
+from nucleate.processes.joint_process import template_batch
 from nucleate.processes.template_constraints import TemplateConstraint
 from nucleate.processes.template_process import (
     SampledTemplate,
@@ -19,6 +21,9 @@ from nucleate.processes.template_process import (
     sample_templates,
 )
 from nucleate.shapes import Float, Int
+
+_DRAWS = 1
+"""Third number of the seeds of draws that are ranked; those of crystals have two."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,6 +119,48 @@ def draw_templates(
     )
     model = TemplateModel(network, chosen, source=source)
     return sample_templates(model, chosen, generators, temperature=temperature)
+
+
+@dataclass(frozen=True, eq=False)
+class RankedTemplate:
+    """A template and how often it was drawn.
+
+    Attributes:
+        template: the first of the equal ones.
+        share: of all draws, those that gave this template or one that the normalizer or a mirror turns into it.
+    """
+
+    template: SampledTemplate
+    share: float
+
+
+def ranked_templates(
+    network: TemplateTransformer,
+    condition: Condition,
+    seed: int,
+    draws: int,
+    *,
+    source: int = 0,
+    temperature: TemplateTemperature | float = 1.0,
+) -> list[RankedTemplate]:
+    """The different templates among some draws, the most frequent first and of equally frequent ones the first drawn.
+
+    A share estimates the probability that the network gives the template, with a standard error of
+    ``sqrt(share (1 - share) / draws)``.
+
+    Args:
+        network: in evaluation mode.
+        condition: what is asked.
+        seed: of the draws; they take no numbers from the streams of crystals.
+        draws: templates drawn.
+        source: data source token.
+        temperature: of the choices.
+    """
+    streams = [np.random.default_rng([seed, draw, _DRAWS]) for draw in range(draws)]
+    drawn = draw_templates(network, condition, streams, source=source, temperature=temperature)
+    keys = [crystal.bucket_key for crystal in template_batch(drawn).to_crystals()]
+    first: dict[str, SampledTemplate] = dict(reversed(list(zip(keys, drawn))))
+    return [RankedTemplate(first[key], count / draws) for key, count in Counter(keys).most_common()]
 
 
 @torch.no_grad()
