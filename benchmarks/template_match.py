@@ -33,7 +33,7 @@ from nucleate.generation.geometry_sampling import make_guide, passes_by_size
 from nucleate.models.checkpoint import load_checkpoint
 from nucleate.models.orbit_transformer import NUM_ELEMENTS
 from nucleate.processes.choice import ProcessChoice
-from nucleate.processes.geometry_flow import GeometryFlow, GeometryNoise
+from nucleate.processes.geometry_flow import GeometryNoise
 from real_structures import describe_run, print_run, write_json
 from sampling_options import add_sampling_options, sampling_settings
 
@@ -62,7 +62,12 @@ def draw(
     seed: int,
     random: bool,
 ) -> list[Crystal]:
-    flow = GeometryFlow(checkpoint.lattice_mean, checkpoint.lattice_std)
+    choice = ProcessChoice.from_state(
+        checkpoint.process,
+        checkpoint.process_tables,
+        lattice_mean=checkpoint.lattice_mean,
+        lattice_std=checkpoint.lattice_std,
+    )
     templates = CrystalBatch.from_crystals(truth, dtype=torch.float32)
     found: list[Crystal | None] = [None] * len(truth)
     for chosen in passes_by_size(templates, radius=checkpoint.geometry.config.radius):
@@ -70,17 +75,17 @@ def draw(
         streams = [torch.Generator().manual_seed(seed * 1_000_003 + first * len(truth) + i) for i in chosen]
         if random:
             noise = GeometryNoise.draw_by_crystal(templates[index], streams)
-            result = flow.prior(templates[index], noise)
+            result = choice.process.prior(templates[index], noise)
         else:
             source = 1 + checkpoint.sources.index("mp_20") if "mp_20" in checkpoint.sources else 0
             result, _ = likeliest_geometry(
                 checkpoint.geometry,
-                flow,
+                choice,
                 templates[index],
                 streams,
                 weak=checkpoint.weak,
                 source=source,
-                guide=make_guide(ProcessChoice.of_flow(flow), templates[index], settings["guidance"]),
+                guide=make_guide(choice, templates[index], settings["guidance"]),
                 **{name: value for name, value in settings.items() if name != "guidance"},
             )
         for i, crystal in zip(chosen, result.to_crystals(), strict=True):
@@ -155,7 +160,7 @@ def main() -> None:
     truth = held_out(options.data, options.pool, options.size, options.seed)
     checkpoint = load_checkpoint(options.weights)
     settings = sampling_settings(options)
-    del settings["temperature"]  # the templates are given
+    del settings["temperature"], settings["ranked"]  # the templates are given
     if settings["autoguidance"] is None:
         settings["autoguidance"] = 0.0 if checkpoint.weak is None else AUTOGUIDANCE
     figures = {}

@@ -5,7 +5,7 @@ comes from. Left out of train, and listed in ``OUT.left_out.csv``, is every stru
 (default tolerances) matches with a test structure of MP-20 or MPTS-52 of the same reduced formula; the pool already
 lacks, but for MP-20, every formula of a test set.
 
-    python scripts/build_training_store.py --data DATA --out runs/store
+    python benchmarks/training_store.py --data DATA --out runs/store
 """
 
 from __future__ import annotations
@@ -23,27 +23,15 @@ import pyarrow.parquet as pq
 from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Structure
 
+from data_pools import SOURCES, pool_table
 from nucleate.data import build_store
 
-ID_COLUMNS = {
-    "mp_20": "material_id",
-    "mpts_52": "material_id",
-    "jarvis_dft3d": "jid",
-    "wbm": "row",
-    "mp_40": "material_id",
-}
 TEST_SETS = ("mp_20", "mpts_52")
 
 
-def pool_rows(data: Path, source: str, pool: str) -> pa.Table:
-    """``id``, ``data_set`` and structure of the rows of one pool of one file."""
-    name = ID_COLUMNS[source]
-    table = pq.read_table(
-        data / f"{source}.parquet", columns=["pool", name, "numbers", "lattice", "frac_coords"]
-    )
-    table = table.filter(pc.equal(table["pool"], pool)).drop_columns(["pool"])
-    ids = pa.array([f"{source}/{value}" for value in table[name].to_pylist()])
-    table = table.drop_columns([name]).add_column(0, "id", ids)
+def sourced_rows(data: Path, source: str, pool: str) -> pa.Table:
+    """``pool_table`` with the data set of every row."""
+    table = pool_table(data, source, pool)
     return table.append_column("data_set", pa.array([source] * len(table)))
 
 
@@ -58,7 +46,7 @@ def matches_of_test(data: Path, training: list[pa.Table]) -> dict[str, str]:
     """Id of each training structure that matches a test structure, and the id of that one."""
     tests: dict[str, list[tuple[str, Structure]]] = defaultdict(list)
     for source in TEST_SETS:
-        for name, structure in structures(pool_rows(data, source, "test")):
+        for name, structure in structures(pool_table(data, source, "test")):
             tests[structure.composition.reduced_formula].append((name, structure))
     matcher = StructureMatcher()
     found = {}
@@ -76,9 +64,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
-    training = [pool_rows(options.data, source, "train") for source in ID_COLUMNS]
+    training = [sourced_rows(options.data, source, "train") for source in SOURCES]
     left_out = matches_of_test(options.data, training)
-    parts = [(table, "train") for table in training] + [(pool_rows(options.data, "mp_20", "val"), "val")]
+    parts = [(table, "train") for table in training] + [(sourced_rows(options.data, "mp_20", "val"), "val")]
     table = pa.concat_tables(
         [part.append_column("split", pa.array([split] * len(part))) for part, split in parts]
     )
