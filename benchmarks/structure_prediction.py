@@ -4,7 +4,8 @@ Compositions with their number of atoms per primitive cell come from the pool ``
 and geometry are sampled. Matching is that of ``nucleate.evaluation`` (pymatgen's StructureMatcher, ltol 0.3, stol 0.5,
 angle 10); rms displacements are means over all compositions, unmatched ones counted at 0.5. One of the k samples is
 also chosen without knowing the answer: by the generator's denoising error, by the template drawn most often and in it
-the least error, and with ``--energies`` by CHGNet's energy as sampled.
+the least error, and with ``--energies`` by CHGNet's energy as sampled. With ``--ranked`` the k samples are on the k
+most frequent templates (of as many draws as it says), and the first of them is the answer.
 
 Beside it: random symmetric crystals of the same composition (a group of a training crystal, expected volume), and the
 records of the training pools with the same formula, which is what copying would score.
@@ -17,6 +18,7 @@ Finished compositions are kept in ``--work``; the same command, or one with a la
 from __future__ import annotations
 
 import argparse
+import math
 from collections import Counter, defaultdict
 from functools import cache
 from pathlib import Path
@@ -45,10 +47,14 @@ from sampling_options import add_sampling_options, sampling_settings, settings_l
 STOL = 0.5
 MATCHER = Matcher(0.3, STOL, 10.0)
 FREE = [(0, 0), (1, 1), (2, 3), (4, 5), (6, 8), (9, 999)]
+SHARE_ENERGY = 0.05
+"""How much energy per atom (eV) a template that is e times as frequent makes up for."""
 CHOICES = {
+    "first": "the first crystal, on the most frequent template (--ranked)",
     "error": "least denoising error",
     "template": "most frequent template, in it the least denoising error",
     "energy": "lowest CHGNet energy as sampled",
+    "both": f"lowest CHGNet energy as sampled less {SHARE_ENERGY} eV/atom ln(share of the template) (--ranked)",
 }
 
 
@@ -88,6 +94,7 @@ def predict(job: dict[str, Any]) -> dict[str, Any]:
         "rms": rms_to(target, list(made.crystals)),
         "errors": [row.denoising_error for row in made.rows],
         "templates": [row.prototype_key for row in made.rows],
+        "shares": [row.template_share for row in made.rows],
         "energies": energies,
         "true_template": target.prototype_key,
         "random": rms_to(target, random_crystals(target, job)),
@@ -126,9 +133,14 @@ def copies_from(store: Store, targets: list[Crystal]) -> list[list[float | None]
 def chosen(result: dict[str, Any], how: str) -> int | None:
     """Which of the samples is the answer."""
     samples = range(len(result["rms"]))
-    if how == "energy":
+    if how == "first":
+        return 0
+    if how in ("energy", "both"):
         known = [i for i in samples if result["energies"][i] is not None]
-        return min(known, key=lambda i: result["energies"][i], default=None)
+        credits = [SHARE_ENERGY * math.log(share) for share in result["shares"]] if how == "both" else None
+        return min(
+            known, key=lambda i: result["energies"][i] - (credits[i] if credits else 0.0), default=None
+        )
     if how == "template":
         counts = Counter(result["templates"])
         most = max(counts.values())
@@ -251,7 +263,9 @@ def main() -> None:
     done = list(results(predict, jobs, path, weights=options.weights, workers=options.workers))
     done.sort(key=lambda result: result["number"])
     copies = copies_from(store, targets)
-    ways = ["error", "template", *(["energy"] if options.energies else [])]
+    ways = ["first"] if options.ranked else ["template"]
+    ways += ["error", *(["energy"] if options.energies else [])]
+    ways += ["both"] if options.ranked and options.energies else []
     figures = {
         name: figures_of([done[i] for i in members], [copies[i] for i in members], ways)
         for name, members in strata(targets).items()

@@ -306,7 +306,8 @@ def _table(rows: Sequence[GeneratedRow]) -> Table:
 
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("id", no_wrap=True, min_width=max((len(row.id) for row in rows), default=2))
-    for title in ("atoms", "group", "found", "g/cm³", "min Å"):
+    ranked = any(row.template_share is not None for row in rows)
+    for title in (*(("share",) if ranked else ()), "atoms", "group", "found", "g/cm³", "min Å"):
         table.add_column(title, justify="right", no_wrap=True, min_width=len(title))
     table.add_column("neutral", no_wrap=True, min_width=7)
     table.add_column("orbits", overflow="ellipsis", no_wrap=True)
@@ -314,6 +315,7 @@ def _table(rows: Sequence[GeneratedRow]) -> Table:
         found = "" if row.space_group is None else str(row.space_group)
         table.add_row(
             row.id,
+            *([f"{row.template_share:.1%}"] if row.template_share is not None else []),
             str(row.num_atoms),
             str(row.space_group_asked),
             found if row.space_group == row.space_group_asked else f"[yellow]{found}[/yellow]",
