@@ -9,6 +9,10 @@ from importlib.util import find_spec
 
 from torch import nn
 
+VARIANTS = 32
+"""Kernels that may be built of one layer: with and without gradients, of the first layer, whose vectors have none, with
+0, 1 and more of what is ragged. torch gives up at 8, and what is new from then on runs without kernels."""
+
 
 def has_compiler(device_type: str) -> bool:
     """Whether torch.compile can build kernels: Triton for a GPU, a C++ compiler and Python's headers for a CPU."""
@@ -47,6 +51,9 @@ def compile_layers(network: nn.Module) -> None:
     A layer is called with the same kind of ragged batch every time; everything around it (neighbour search, group
     action) stays eager. State dictionaries and copies of the network are those of the plain one.
     """
+    from torch._dynamo import config  # noqa: PLC0415  (loads the compiler)
+
+    config.recompile_limit = max(config.recompile_limit, VARIANTS)
     layers = network.layers
     assert isinstance(layers, nn.ModuleList)
     for layer in layers:
