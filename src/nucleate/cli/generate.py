@@ -149,7 +149,7 @@ def generate(
 
     - `nucleate generate --chemical-system Li-Fe-O --num-atoms 4..14 --crystal-system cubic -n 20`
 
-    - `nucleate generate --formula Ca2Si --source mp_20 --ranked 200 --candidates 6 -n 3` (what does it look like?)
+    - `nucleate generate --formula CaTiO3 --source mp_20 --ranked 200 --candidates 6 -n 3` (likeliest first)
 
     - `nucleate generate --space-group 221 --template "Sr:1a Ti:1b O:3c" -n 1`
 
