@@ -6,10 +6,13 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from nucleate.crystal import Crystal, encode
 from nucleate.data.bundled import load_bundled
+from nucleate.generation.generator import default_weights
+from nucleate.models.checkpoint import load_checkpoint
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 
@@ -96,3 +99,18 @@ def test_copies_are_told_from_new_crystals(crystals: dict[str, Crystal]) -> None
 def c_fields(crystal: Crystal) -> tuple:
     """Positions, elements and coordinates of a crystal."""
     return crystal.wyckoff_indices, crystal.atomic_numbers, crystal.free_coords
+
+
+def test_a_network_is_sampled_by_the_process_it_was_trained_with(crystals: dict[str, Crystal]) -> None:
+    """From the same numbers the weights called a diffusion's give other crystals than called a flow's."""
+    from template_match import draw
+
+    shipped = load_checkpoint(default_weights())
+    truth = [c for c in crystals.values() if 1 <= c.num_free_coords <= 4][:6]
+    diffusion = shipped.replace(process={"kind": "diffusion", "schedule": "linear", "solver": "multistep"})
+    flow, again, other = (
+        draw(one, truth, settings={"steps": 2, "guidance": {}}, first=0, seed=0, random=False)
+        for one in (shipped, shipped, diffusion)
+    )
+    assert all(np.array_equal(a.free_coords, b.free_coords) for a, b in zip(flow, again))
+    assert all(not np.allclose(a.free_coords, b.free_coords) for a, b in zip(flow, other))
