@@ -161,9 +161,12 @@ def generate(
     """
     # These load torch; the help text does not need it.
     from nucleate.cli.progress_bars import share_bar  # noqa: PLC0415
+    from nucleate.generation.allocator import keep_freed_memory  # noqa: PLC0415
     from nucleate.generation.condition import Condition  # noqa: PLC0415
     from nucleate.generation.formula import parse_elements  # noqa: PLC0415
     from nucleate.generation.generator import load  # noqa: PLC0415
+
+    keep_freed_memory()
 
     def listed(text: str | None) -> tuple[str, ...]:
         return () if text is None else parse_elements(text)

@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 import torch
 
 from nucleate.errors import ConditionError, NucleateError
+from nucleate.generation.allocator import keep_freed_memory
 
 Make: TypeAlias = Callable[[list[int], Callable[[float], None]], Any]
 """(indices of the crystals of a block, what is told the share that is done) to what the block holds."""
@@ -147,6 +148,7 @@ def _work(connection: Connection, content: bytes) -> None:
     """Life of a process: blocks in, shares and results out, until the other side is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # also drops one that came while this process started
     torch.set_num_threads(1)
+    keep_freed_memory()
     make: Make = pickle.loads(content)  # what the parent pickled
     while True:
         try:
