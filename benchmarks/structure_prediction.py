@@ -136,11 +136,10 @@ def chosen(result: dict[str, Any], how: str) -> int | None:
     if how == "first":
         return 0
     if how in ("energy", "both"):
-        known = [i for i in samples if result["energies"][i] is not None]
-        credits = [SHARE_ENERGY * math.log(share) for share in result["shares"]] if how == "both" else None
-        return min(
-            known, key=lambda i: result["energies"][i] - (credits[i] if credits else 0.0), default=None
-        )
+        costs = {i: energy for i, energy in enumerate(result["energies"]) if energy is not None}
+        if how == "both":
+            costs = {i: cost - SHARE_ENERGY * math.log(result["shares"][i]) for i, cost in costs.items()}
+        return min(costs, key=costs.__getitem__, default=None)
     if how == "template":
         counts = Counter(result["templates"])
         most = max(counts.values())

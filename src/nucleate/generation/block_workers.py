@@ -44,7 +44,7 @@ def made_blocks(
     finished = 0
     if workers == 1 or len(blocks) < 2:
         for block in blocks:
-            with _one_thread():
+            with one_thread():
                 made = make(block, partial(_report_one, report, finished, len(block)))
             yield block, made
             finished += len(block)
@@ -82,7 +82,7 @@ def _report_one(report: Callable[[float], None], finished: int, size: int, share
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """torch computes in one thread meanwhile."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -22,13 +22,18 @@ import nucleate
 from nucleate.crystal.crystal import Crystal
 from nucleate.crystal.lattice_torch import MAX_LATTICE_PARAMS
 from nucleate.errors import CheckpointError, ConditionError
-from nucleate.generation.block_workers import check_workers, made_blocks
+from nucleate.generation.block_workers import check_workers, made_blocks, one_thread
 from nucleate.generation.candidates import likeliest_geometry, num_passes
 from nucleate.generation.checks import GeneratedRow, check_crystal
 from nucleate.generation.condition import Condition
 from nucleate.generation.geometry_sampling import filled_up, make_guide, network_denoiser, passes_by_size
 from nucleate.generation.result_folder import ResultFolder
-from nucleate.generation.template_sampling import TemplateModel, draw_templates, ranked_templates
+from nucleate.generation.template_sampling import (
+    RankedTemplate,
+    TemplateModel,
+    draw_templates,
+    ranked_templates,
+)
 from nucleate.models.checkpoint import Checkpoint, load_checkpoint
 from nucleate.processes.choice import ProcessChoice
 from nucleate.processes.joint_process import JointProcess, template_batch
@@ -93,7 +98,6 @@ class _Settings:
     restarts: int
     autoguidance: float
     candidates: int
-    ranked: int
     temperature: TemplateTemperature
     lattice_temperature: float
     source: int
@@ -238,7 +242,6 @@ class Generator:
             restarts,
             autoguidance,
             candidates,
-            ranked,
             temperature,
             lattice_temperature,
             self._source_token(condition),
@@ -271,8 +274,9 @@ class Generator:
             if on_progress is not None:
                 on_progress(GenerationProgress(min(len(rows), n), n, min(1.0, (len(have) + made) / n)))
 
-        make = partial(_checked_block, self, condition, settings)
         try:
+            ranking = self._ranking(condition, ranked, settings) if blocks else []
+            make = partial(_checked_block, self, condition, settings, ranking)
             with closing(made_blocks(make, blocks, workers=workers, report=report)) as results:
                 for _, (checked, new) in results:
                     pairs = sorted([*zip(rows, crystals), *zip(checked, new)], key=lambda pair: pair[0].index)
@@ -308,11 +312,20 @@ class Generator:
         condition: Condition,
         indices: list[int],
         settings: _Settings,
+        ranking: Sequence[RankedTemplate],
         report: Callable[[float], None],
     ) -> list[_Made]:
-        """The crystals of some random streams; part of ``generate``."""
+        """The crystals of some random streams, on ranked templates if there are any; part of ``generate``."""
         streams = [np.random.default_rng([settings.seed, i]) for i in indices]
-        templates, shares = self._templates(condition, indices, streams, settings)
+        shares: list[float | None] = [None] * len(indices)
+        if ranking:
+            chosen_templates = [ranking[i % len(ranking)] for i in indices]
+            templates = [one.template for one in chosen_templates]
+            shares = [one.share for one in chosen_templates]
+        else:
+            templates = draw_templates(
+                self.template, condition, streams, source=settings.source, temperature=settings.temperature
+            )
         report(0.2)
         seeds = [int(s.integers(2**63)) for s in streams]
         whole = template_batch(templates).to(self.device)
@@ -355,23 +368,15 @@ class Generator:
             }
         return [made[i] for i in range(len(indices))]
 
-    def _templates(
-        self,
-        condition: Condition,
-        indices: Sequence[int],
-        streams: Sequence[np.random.Generator],
-        settings: _Settings,
-    ) -> tuple[list[SampledTemplate], list[float | None]]:
-        """The template of each stream, and its share where they are ranked."""
+    def _ranking(self, condition: Condition, draws: int, settings: _Settings) -> list[RankedTemplate]:
+        """The ranked templates that all blocks of a run share; none of no draws."""
+        if not draws:
+            return []
         source, temperature = settings.source, settings.temperature
-        if not settings.ranked:
-            drawn = draw_templates(self.template, condition, streams, source=source, temperature=temperature)
-            return drawn, [None] * len(streams)
-        ranking = ranked_templates(
-            self.template, condition, settings.seed, settings.ranked, source=source, temperature=temperature
-        )
-        chosen = [ranking[i % len(ranking)] for i in indices]
-        return [one.template for one in chosen], [one.share for one in chosen]
+        with one_thread():
+            return ranked_templates(
+                self.template, condition, settings.seed, draws, source=source, temperature=temperature
+            )
 
     def _autoguidance(self, asked: float | None) -> float:
         if asked is None:
@@ -448,11 +453,12 @@ def _checked_block(
     generator: Generator,
     condition: Condition,
     settings: _Settings,
+    ranking: Sequence[RankedTemplate],
     indices: list[int],
     report: Callable[[float], None],
 ) -> tuple[list[GeneratedRow], list[Crystal]]:
     """(rows, crystals) of a block, as any process makes them."""
-    made = generator.sample_block(condition, indices, settings, report)
+    made = generator.sample_block(condition, indices, settings, ranking, report)
     rows = [
         check_crystal(i, m.crystal, denoising_error=m.denoising_error, template_share=m.template_share)
         for i, m in zip(indices, made)
