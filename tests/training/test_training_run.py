@@ -163,7 +163,7 @@ def test_initial_weights_are_where_training_starts_and_the_other_part_stays(
     assert third is not None
     assert third.config == firmer.template  # dropout has no weights that it would have to fit
     other = replace(small_config().template, width=32)
-    with pytest.raises(ConfigError, match="other sizes"):
+    with pytest.raises(CheckpointError, match="width from 16 to 32"):
         train(store_path, small_config(template=other), out=tmp_path / "third", init=first.weights)
 
 

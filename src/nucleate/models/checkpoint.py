@@ -37,7 +37,7 @@ _KIND: dict[str, tuple[type, type]] = {
     "template": (TemplateTransformer, TemplateTransformerConfig),
     "properties": (PropertyHead, PropertyHeadConfig),
 }
-_PARTS_SINCE: dict[str, dict[str, Any]] = {"template": {"element_reuse": False}}
+_PARTS_SINCE: dict[str, dict[str, Any]] = {"template": {"element_reuse": False, "charge_balance": False}}
 """Switches of parts that weights written before those parts do not name, and do not have."""
 _METADATA_KEYS = {
     "format",

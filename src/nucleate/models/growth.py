@@ -9,11 +9,14 @@ from torch import Tensor
 
 from nucleate.errors import CheckpointError
 from nucleate.models.orbit_transformer import OrbitTransformer, OrbitTransformerConfig
+from nucleate.models.template_transformer import TemplateTransformer, TemplateTransformerConfig
 
 BRANCHES = ("reciprocal", "coarse", "tensors")
 """Sizes that may grow from 0. What such a branch adds to the rest of the network starts at zero."""
 SIZES = ("layers", "hidden")
 """Sizes that may grow from what they are."""
+TEMPLATE_SWITCHES = ("element_reuse", "charge_balance")
+"""Parts of the template network that may be added to one without. What they add starts at zero."""
 _GIVEN_BACK = ("attention.out_scalars", "attention.out_vectors", "attention.out_tensors", "update.network.2")
 """What a layer adds to its inputs; zero in a new layer (whose branches give back zero by themselves)."""
 _TENSOR_GATES = "tensor_update.gates"
@@ -55,6 +58,46 @@ def grown(network: OrbitTransformer, config: OrbitTransformerConfig, *, seed: in
                 state[name][config.tensors :] = 0
     larger.load_state_dict(state)
     return larger
+
+
+def grown_template(
+    network: TemplateTransformer, config: TemplateTransformerConfig, *, seed: int = 0
+) -> TemplateTransformer:
+    """The template network of ``config`` with the weights of ``network``; switches that are new change nothing yet.
+
+    Args:
+        network: what was trained.
+        config: its configuration with another ``dropout``, or more of the ``TEMPLATE_SWITCHES``.
+        seed: of the new weights.
+
+    Raises:
+        CheckpointError: the configurations differ in something else, or a part would go.
+    """
+    check_template_growth(network.config, config)
+    parameter = next(network.parameters())
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        larger = TemplateTransformer(config)
+    larger = larger.to(parameter.device, parameter.dtype).train(network.training)
+    larger.load_state_dict(larger.state_dict() | network.state_dict())
+    return larger
+
+
+def check_template_growth(network: TemplateTransformerConfig, config: TemplateTransformerConfig) -> None:
+    """Whether a template network of the first configuration can grow into the second.
+
+    Raises:
+        CheckpointError: it cannot; see ``grown_template``.
+    """
+    before, after = asdict(network), asdict(config)
+    free = {"dropout", *(name for name in TEMPLATE_SWITCHES if not before[name])}
+    other = [name for name in before if before[name] != after[name] and name not in free]
+    if other:
+        changes = ", ".join(f"{name} from {before[name]} to {after[name]}" for name in other)
+        raise CheckpointError(
+            f"A template network can be given {' and '.join(TEMPLATE_SWITCHES)} and another dropout; this would "
+            f"change {changes}: leave it out of the configuration, or train from scratch"
+        )
 
 
 def check_growth(network: OrbitTransformerConfig, config: OrbitTransformerConfig) -> None:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from nucleate.crystal.tables import NUM_GROUPS, NUM_POSITIONS, group_arrays
+from nucleate.models.charge_balance import Balance, ChargeBalance
 from nucleate.models.site_features import NUM_SITE_FEATURES, position_features
 from nucleate.models.transformer_layer import TransformerLayer
 from nucleate.physics.elements import NUM_ELEMENTS, element_features
@@ -42,6 +43,7 @@ class TemplateTransformerConfig:
     num_sources: int = 8
     dropout: float = 0.1
     element_reuse: bool = True
+    charge_balance: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,15 +91,17 @@ class TemplateStates:
         state: hidden state of each step.
         targets: hidden state of each composition token, the same at every step.
         placed: atoms per primitive cell placed of each target element at each step.
-        own_elements: different elements of the crystal's orbits, 0 for padding; None without ``element_reuse``.
+        own_elements: different elements of the crystal's orbits, 0 for padding.
         own_placed: atoms placed of each of them at each step.
+        balance: charge balance of each step, zeros for steps beyond the orbits; None without ``charge_balance``.
     """
 
     state: Float[Tensor, "n steps width"]
     targets: Float[Tensor, "n targets width"]
     placed: Float[Tensor, "n steps targets"]
-    own_elements: Int[Tensor, "n own"] | None = None
-    own_placed: Float[Tensor, "n steps own"] | None = None
+    own_elements: Int[Tensor, "n own"]
+    own_placed: Float[Tensor, "n steps own"]
+    balance: Balance | None
 
 
 class TemplateTransformer(nn.Module):
@@ -170,6 +174,7 @@ class TemplateTransformer(nn.Module):
             for part in (self.step_kinds, self.own_score):
                 nn.init.zeros_(part.weight)
             nn.init.zeros_(self.own_score.bias)
+        self.charge = ChargeBalance(width) if config.charge_balance else None
         for embedding in (self.group_embedding, self.source_embedding, self.element_embedding, self.kind):
             nn.init.normal_(embedding.weight, std=0.5)
         nn.init.normal_(self.position_embedding.weight, std=0.2)
@@ -199,6 +204,10 @@ class TemplateTransformer(nn.Module):
             + self.target_amount(_amounts(counts, whole.expand_as(counts), counts > 0))
             + self.kind.weight[1]
         )
+        if self.charge is not None:
+            known = batch.elements_closed & ((counts > 0) | (batch.target_elements == 0)).all(dim=1)
+            of_crystal, of_targets = self.charge.of_composition(batch.target_elements, counts, known)
+            crystal, targets = crystal + of_crystal, targets + of_targets
         real = torch.cat([torch.ones_like(batch.elements_closed)[:, None], batch.target_elements > 0], dim=1)
         return torch.cat([crystal[:, None], targets], dim=1), real
 
@@ -289,18 +298,23 @@ class TemplateTransformer(nn.Module):
             + self.step_orbits(in_step.to(orbits.dtype) @ nn.functional.gelu(orbits))
             + self.kind.weight[3]
         )
-        own = own_placed = None
+        own = _different_elements(batch.elements)
+        of_own = sizes[:, :, None] * (batch.elements[:, :, None] == own[:, None, :])
+        own_placed = (counting @ of_own.double()).to(sizes.dtype) * (own > 0)[:, None, :]
         if self.config.element_reuse:
-            own = _different_elements(batch.elements)
-            of_own = sizes[:, :, None] * (batch.elements[:, :, None] == own[:, None, :])
-            own_placed = (counting @ of_own.double()).to(sizes.dtype) * (own > 0)[:, None, :]
             kinds = (own_placed > 0).sum(dim=2).clamp(max=_MOST_ELEMENTS)
             queries = queries + self.step_kinds(kinds)
+        balance = None
+        if self.charge is not None:
+            balance = self.charge.growing(own, own_placed, seen <= batch.num_orbits[:, None])
+            queries = queries + self.charge.of_step(balance)
         tokens = torch.cat([context, orbits, queries], dim=1)
         visible = _visibility(real, in_step)
         encoded = self._encode(tokens, visible)
         first = context.shape[1]
-        return TemplateStates(encoded[:, first + num_orbits :], encoded[:, 1:first], placed, own, own_placed)
+        return TemplateStates(
+            encoded[:, first + num_orbits :], encoded[:, 1:first], placed, own, own_placed, balance
+        )
 
     def position_logits(
         self, states: TemplateStates, space_group_number: Int[Tensor, "n"]
@@ -318,8 +332,12 @@ class TemplateTransformer(nn.Module):
         hidden = nn.functional.gelu(query_hidden[:, :, None] + key_hidden[:, None])
         scores = query @ key.mT / self.config.width**0.5 + self.position_score(hidden)[..., 0]
         exact = self.multiplicity.dtype
-        scores = scores.to(exact).masked_fill(~real[:, None], -torch.inf)
-        return torch.cat([self.end(states.state).to(exact), scores], dim=2)
+        end, scores = self.end(states.state).to(exact), scores.to(exact)
+        if self.charge is not None and states.balance is not None:
+            atoms = self.multiplicity[torch.where(real, start[:, None] + index, NUM_POSITIONS)].long()
+            end = end + self.charge.end_scores(states.balance, states.state)
+            scores = scores + self.charge.position_scores(states.balance, states.state, atoms)
+        return torch.cat([end, scores.masked_fill(~real[:, None], -torch.inf)], dim=2)
 
     def element_logits(
         self,
@@ -342,7 +360,13 @@ class TemplateTransformer(nn.Module):
         state, state_hidden = self.element_state(states.state).chunk(2, dim=-1)
         position, position_hidden = self.element_position(self._position_tokens(positions)).chunk(2, dim=-1)
         exact = self.multiplicity.dtype
-        logits = self.element_logit(nn.functional.gelu(state[crystals, steps] + position)).to(exact)
+        hidden = nn.functional.gelu(state[crystals, steps] + position)
+        logits = self.element_logit(hidden).to(exact)
+        if self.charge is not None and states.balance is not None:
+            atoms = self.multiplicity[positions].long()
+            logits = logits + self.charge.element_scores(
+                states.balance, hidden, crystals=crystals, steps=steps, atoms=atoms
+            )
         targets = batch.target_elements[crystals]
         wanted = batch.target_counts[crystals].to(exact)
         left, size = wanted - states.placed[crystals, steps], self.multiplicity[positions][:, None]
@@ -353,7 +377,7 @@ class TemplateTransformer(nn.Module):
         hidden = nn.functional.gelu(pair + self.target_fit(torch.stack(fit, dim=2).to(logits.dtype)))
         scores = self.target_score(hidden)[..., 0].to(exact) * (targets > 0)
         logits = logits.scatter_add(1, (targets - 1).clamp(min=0), scores)
-        if states.own_elements is None or states.own_placed is None:
+        if not self.config.element_reuse:
             return logits
         own, there = states.own_elements[crystals], states.own_placed[crystals, steps]
         whole = there.sum(dim=1, keepdim=True).expand_as(there)

@@ -24,7 +24,13 @@ from torch import nn
 from nucleate.data.store import Store
 from nucleate.errors import ConfigError
 from nucleate.models.checkpoint import Checkpoint, History, load_checkpoint, save_checkpoint
-from nucleate.models.growth import check_growth, grown
+from nucleate.models.growth import (
+    TEMPLATE_SWITCHES,
+    check_growth,
+    check_template_growth,
+    grown,
+    grown_template,
+)
 from nucleate.models.orbit_transformer import OrbitTransformer, OrbitTransformerConfig
 from nucleate.models.template_transformer import TemplateTransformer, TemplateTransformerConfig
 from nucleate.training.config import WEAK, TrainingConfig
@@ -183,10 +189,11 @@ class _PartRun:
                 beside["head"] = property_head(config, start, store, first)
             make = partial(make_geometry_task, config, choice)
         else:
-            trained = network
-            network = TemplateTransformer(config.template)
-            if trained is not None:
-                network.load_state_dict(trained.state_dict())
+            network = (
+                TemplateTransformer(config.template)
+                if not isinstance(network, TemplateTransformer)
+                else grown_template(network, config.template, seed=config.seed)
+            )
         self.module = NetworkModule(
             network,
             make,
@@ -338,13 +345,10 @@ def _sized_as(config: TrainingConfig, start: Checkpoint) -> TrainingConfig:
     if start.template is not None:
         default, there = asdict(TemplateTransformerConfig()), start.template.config
         asked = {name: value for name, value in asdict(config.template).items() if value != default[name]}
-        sizes = replace(there, **asked)
-        if replace(sizes, dropout=there.dropout) != there:
-            raise ConfigError(
-                f"The template network of the initial weights has other sizes ({there}) than asked "
-                f"({config.template}): leave the sizes out of the configuration, or train without --init"
-            )
-        config = replace(config, template=sizes)
+        if "template" in config.parts():  # what the weights have not yet is added, unless it is switched off
+            asked |= {name: getattr(config.template, name) for name in TEMPLATE_SWITCHES}
+        check_template_growth(there, wanted := replace(there, **asked))
+        config = replace(config, template=wanted)
     if start.geometry is not None:
         config = replace(config, geometry=_grown_sizes(config, start.geometry, "geometry"))
     elif config.part == "weak":
