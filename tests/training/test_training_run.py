@@ -167,6 +167,26 @@ def test_initial_weights_are_where_training_starts_and_the_other_part_stays(
         train(store_path, small_config(template=other), out=tmp_path / "third", init=first.weights)
 
 
+def test_parts_that_the_initial_weights_lack_are_added_unless_switched_off(
+    store_path: Path, small_config: Configs, tmp_path: Path
+) -> None:
+    sizes = small_config().template
+    without = replace(sizes, charge_balance=False)
+    first = train(store_path, small_config(max_steps=2, template=without), out=tmp_path / "first")
+    for name, asked in (("given", sizes), ("off", without)):
+        config = small_config(part="template", max_steps=2, template=asked)
+        report = train(store_path, config, out=tmp_path / name, init=first.weights)
+        network = load_checkpoint(report.weights).template
+        assert network is not None
+        assert network.config == asked
+    other_part = small_config(part="geometry", max_steps=2)
+    kept = load_checkpoint(
+        train(store_path, other_part, out=tmp_path / "geometry", init=first.weights).weights
+    )
+    assert kept.template is not None
+    assert kept.template.config == without
+
+
 def test_a_larger_geometry_network_grows_out_of_the_initial_weights(
     store_path: Path, small_config: Configs, tmp_path: Path
 ) -> None:
