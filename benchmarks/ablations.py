@@ -52,6 +52,7 @@ SMALL = {
     "batch_size": 64,
     "validate_every": 2000,
     "sample_crystals": 0,
+    "keep": "last",
 }
 
 

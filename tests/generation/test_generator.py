@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 from gemmi import cif
 from pymatgen.core import Composition
 from pymatgen.core.periodic_table import Element
@@ -198,6 +200,24 @@ def test_an_interrupted_run_keeps_what_is_done_and_goes_on(generator: Generator,
     more = generator.generate(condition, 10, 2, **settings, out=tmp_path / "out")
     assert len(more) == 10
     assert all(_same(a, b) for a, b in zip(whole, more))
+
+
+def test_a_run_goes_on_with_the_same_weights_under_another_name(
+    generator: Generator, weights: Path, tmp_path: Path
+) -> None:
+    condition = Condition(formula="NaCl", num_atoms=(2, 4))
+    first = generator.generate(condition, 1, 0, steps=STEPS, out=tmp_path / "out")
+    renamed = load(shutil.copy(weights, tmp_path / "renamed.safetensors"))
+    assert renamed.digest == generator.digest
+    more = renamed.generate(condition, 2, 0, steps=STEPS, out=tmp_path / "out")
+    assert _same(first[0], more[0])
+    other = load_checkpoint(weights)
+    assert other.template is not None
+    with torch.no_grad():
+        other.template.end.bias += 1
+    save_checkpoint(tmp_path / weights.name, other)
+    with pytest.raises(NucleateError, match="holds a run with other settings"):
+        load(tmp_path / weights.name).generate(condition, 2, 0, steps=STEPS, out=tmp_path / "out")
 
 
 def test_a_folder_of_something_else_is_refused(generator: Generator, tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ def test_both_parts_are_trained_and_the_folder_says_so(
     assert checkpoint.template is not None
     assert checkpoint.sources == ("crystals",)
     assert checkpoint.history.data_hash == Store.open(store_path).content_hash
-    assert checkpoint.history.training["geometry"]["steps"] == 8
+    assert checkpoint.history.training["geometry"]["steps"] in (4, 8)  # of the better validation
     assert checkpoint.history.metrics["geometry_val_loss"] == pytest.approx(
         report.validation["geometry"]["loss"]
     )

@@ -48,9 +48,9 @@ def train(
 ) -> None:
     """Train the networks on the split `train` of a store and write their weights.
 
-    The folder then holds `weights.safetensors` (written at every validation and at the end), `metrics.csv`,
-    `loss.png`, `samples.png`, TensorBoard logs and checkpoints. A run that was stopped goes on when the command is
-    repeated. Options given here win over the configuration file.
+    The folder then holds `weights.safetensors` (of the best validation so far; without one, of the last step),
+    `metrics.csv`, `loss.png`, `samples.png`, TensorBoard logs and checkpoints. A run that was stopped goes on when the
+    command is repeated. Options given here win over the configuration file.
 
     **Examples:**
 

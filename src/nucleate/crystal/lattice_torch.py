@@ -78,6 +78,24 @@ def reference_lattices(
     return _tables(space_group_number.device, dtype)[1][space_group_number]
 
 
+def combination(
+    coefficients: Float[Tensor, "*batch k"], basis: Float[Tensor, "k 3 3"]
+) -> Float[Tensor, "*batch 3 3"]:
+    """``sum_k c_k B_k``.
+
+    Written as a sum, here and in ``components``: some processors round a row of a matrix product with so few rows and
+    columns by its place in the batch.
+    """
+    return (coefficients[..., None, None] * basis).sum(dim=-3)
+
+
+def components(
+    matrices: Float[Tensor, "*batch 3 3"], basis: Float[Tensor, "k 3 3"]
+) -> Float[Tensor, "*batch k"]:
+    """``tr(M B_k^T)``."""
+    return (matrices[..., None, :, :] * basis).sum(dim=(-2, -1))
+
+
 def lattices_from_params(
     space_group_number: Int[Tensor, "crystals"],
     lattice_params: Float[Tensor, "crystals 6"],
@@ -88,7 +106,7 @@ def lattices_from_params(
     ``num_atoms`` counts the atoms of the conventional cell: the first parameter is the volume per atom.
     """
     basis, references, _ = _tables(lattice_params.device, lattice_params.dtype)
-    strain = torch.einsum("ck,kij->cij", lattice_params, basis)
+    strain = combination(lattice_params, basis)
     shift = num_atoms.to(lattice_params.dtype).log() / 3
     strain = strain + shift[:, None, None] * torch.eye(3, dtype=strain.dtype, device=strain.device)
     return references[space_group_number] @ torch.linalg.matrix_exp(strain)
@@ -106,6 +124,6 @@ def params_from_lattices(
     basis, references, free = _tables(lattice.device, lattice.dtype)
     shape = torch.linalg.solve(references[space_group_number], lattice)
     strain = symmetric_log(shape @ shape.mT) / 2
-    params = torch.einsum("cij,kij->ck", strain, basis) * free[space_group_number]
+    params = components(strain, basis) * free[space_group_number]
     volume = num_atoms.to(lattice.dtype).log() * 3**-0.5
     return torch.cat([params[:, :1] - volume[:, None], params[:, 1:]], dim=1)

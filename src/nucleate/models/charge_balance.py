@@ -34,6 +34,10 @@ _FLOOR = 1e-5
 """Probabilities far below this are not told from 0."""
 
 
+_SCALE = 8.0
+"""Of the features in scores: their weights begin at zero and need not grow large to rule an element out."""
+
+
 @dataclass(frozen=True, eq=False)
 class Balance:
     """Charge balance of growing crystals: now, and with one orbit more.
@@ -196,14 +200,14 @@ class ChargeBalance(nn.Module):
         self, balance: Balance, state: Float[Tensor, "n steps width"]
     ) -> Float[Tensor, "n steps 1"]:
         """What is added to the log odds of the end."""
-        features = torch.stack([_level(balance.now), balance.now], dim=2)
+        features = _SCALE * torch.stack([_level(balance.now), balance.now], dim=2)
         return (self.end_weights(state) * features).sum(dim=2, keepdim=True)
 
     def position_scores(
         self, balance: Balance, state: Float[Tensor, "n steps width"], atoms: Int[Tensor, "n choices"]
     ) -> Float[Tensor, "n steps choices"]:
         """What is added to the log odds of positions of so many atoms each."""
-        features = torch.stack([_level(balance.best_placed), _level(balance.best_new)], dim=3)
+        features = _SCALE * torch.stack([_level(balance.best_placed), _level(balance.best_new)], dim=3)
         scores = (self.position_weights(state)[:, :, None] * features).sum(dim=3)
         return scores.gather(2, self._row(atoms)[:, None].expand(-1, scores.shape[1], -1))
 
@@ -219,7 +223,7 @@ class ChargeBalance(nn.Module):
         """What is added to the log odds of the elements of an orbit of so many atoms."""
         after = balance.after[crystals, steps, self._row(atoms)]
         metal = balance.metallic[crystals, steps][:, None] * self.metal[1:]
-        features = torch.stack([_level(after), after, metal], dim=2)
+        features = _SCALE * torch.stack([_level(after), after, metal], dim=2)
         return (self.element_weights(hidden)[:, None] * features).sum(dim=2)
 
     def _row(self, atoms: Int[Tensor, "*batch"]) -> Int[Tensor, "*batch"]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from nucleate.crystal.batch import Atoms, CrystalBatch
 from nucleate.crystal.lattice import STRAIN_BASIS
-from nucleate.crystal.lattice_torch import free_lattice_params
+from nucleate.crystal.lattice_torch import combination, components, free_lattice_params
 from nucleate.models.coarse import coarse_levels
 from nucleate.models.graph import OrbitGraph, orbit_graph, with_round_size
 from nucleate.models.layers import Edges, OrbitLayer, Surroundings
@@ -424,7 +424,7 @@ class OrbitTransformer(nn.Module):
         local = _pool(outer, edges.target, len(s)) + (weighted @ v.mT + v @ weighted.mT) / (2 * v.shape[2])
         if q is not None and surroundings.tensors is not None:
             summed = (q * self.stress_tensors(s)[:, None, :]).mean(dim=2)
-            local = local + torch.einsum("om,mij->oij", summed, surroundings.tensors.basis)
+            local = local + combination(summed, surroundings.tensors.basis)
         # the tensor of image a is R_a T R_a^T
         image = rotations @ local[edges.atom_orbit] @ rotations.mT
         total = _pool(image, crystals.orbit_to_crystal[edges.atom_orbit], len(crystals))
@@ -464,7 +464,7 @@ class OrbitTransformer(nn.Module):
         first, second, third = head[:, :, None, None].unbind(dim=1)
         change = first * eye + second * deviator + third * (deviator @ deviator) + outputs.stress
         clean = strain + (noisy.lattice_time + TIME_FLOOR)[:, None, None] * change
-        params = torch.einsum("cij,kij->ck", clean, _strain_basis(clean.device, clean.dtype))
+        params = components(clean, _strain_basis(clean.device, clean.dtype))
         return params * free_lattice_params(crystals.space_group_number)
 
 
@@ -480,7 +480,7 @@ def _strain_basis(device: torch.device, dtype: torch.dtype) -> Tensor:
 
 def _strain(params: Float[Tensor, "crystals 6"]) -> Float[Tensor, "crystals 3 3"]:
     """S of padded lattice parameters, its trace from the volume per atom."""
-    return torch.einsum("ck,kij->cij", params, _strain_basis(params.device, params.dtype))
+    return combination(params, _strain_basis(params.device, params.dtype))
 
 
 def _tangent_projectors(crystals: CrystalBatch) -> Float[Tensor, "orbits 3 3"]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from nucleate.crystal.batch import Atoms, CrystalBatch
-from nucleate.crystal.lattice_torch import reference_lattices
+from nucleate.crystal.lattice_torch import combination, reference_lattices
 from nucleate.crystal.tables import group_arrays
 from nucleate.shapes import Float
 
@@ -45,11 +45,15 @@ def tensor_basis(device: torch.device, dtype: torch.dtype) -> Float[Tensor, "5 3
     return basis.to(device, dtype)
 
 
-def tensor_components(vectors: Float[Tensor, "n 3"]) -> Float[Tensor, "n 5"]:
-    """``r^T T_m r``: r r^T without its trace."""
-    basis = tensor_basis(vectors.device, vectors.dtype)
-    outer = (vectors[:, :, None] * vectors[:, None, :]).reshape(-1, 9)
-    return outer @ basis.reshape(5, 9).mT
+def tensor_components(vectors: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 5"]:
+    """``r^T T_m r``: r r^T without its trace.
+
+    Written out for the same reason as ``combination``.
+    """
+    x, y, z = vectors.unbind(dim=-1)
+    mixed = [2**0.5 * y * z, 2**0.5 * x * z, 2**0.5 * x * y]
+    diagonal = [(x * x - y * y) / 2**0.5, (2 * z * z - x * x - y * y) / 6**0.5]
+    return torch.stack(mixed + diagonal, dim=-1)
 
 
 def tensor_rotations(rotations: Float[Tensor, "n 3 3"]) -> Float[Tensor, "n 5 5"]:
@@ -125,11 +129,11 @@ class TensorUpdate(nn.Module):
         """Changes of the scalars, vectors and tensors."""
         first, second = self.mix(q).chunk(2, dim=2)
         u = self.vectors(v)
-        turned = torch.einsum("omt,mij,ojt->oit", first, basis, u)
+        turned = (combination(first.mT, basis) * u.mT[:, :, None]).sum(dim=3).mT
         lengths = torch.sqrt((first**2).sum(dim=1) + _EPS)
         x = torch.cat([s, lengths, (first * second).sum(dim=1), (u * turned).sum(dim=1)], dim=1)
         hidden = nn.functional.silu(self.hidden(x))
         turn, keep, make = self.gates(hidden).chunk(3, dim=1)
-        made = torch.einsum("oit,mij,ojt->omt", u, basis, u)
+        made = tensor_components(u.mT).mT
         dq = second * keep[:, None, :] + made * make[:, None, :]
         return self.out_scalars(hidden), self.out_vectors(turned * turn[:, None, :]), dq

@@ -24,6 +24,7 @@ Part = Literal["geometry", "template", "both", "weak"]
 WEAK = OrbitTransformerConfig(scalars=64, vectors=8, hidden=32, layers=3, heads=4, num_basis=16)
 Precision = Literal["bf16-mixed", "32-true"]
 Compile = Literal["auto", "on", "off"]
+Keep = Literal["best", "last"]
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,8 @@ class TrainingConfig:
         sample_steps: passes of the network for that.
         validate_every: steps between validations; weights are written at each.
         val_crystals: most crystals in the validation set.
+        keep: which weights stay, those of the validation with the least loss (``best``) or the last ones; without
+            validation crystals the last.
         log_every: steps between rows of metrics.csv.
         accelerator: what Lightning should train on: auto, cpu, gpu, ...
         devices: processes, one per device.
@@ -136,6 +139,7 @@ class TrainingConfig:
     sample_steps: int = 20
     validate_every: int = 500
     val_crystals: int = 512
+    keep: Keep = "best"
     log_every: int = 50
     accelerator: str = "auto"
     devices: int = 1

@@ -44,7 +44,7 @@ class TrainingProgress:
 
 
 class RunRecorder(Callback):
-    """Writes metrics every ``log_every`` steps, weights and a checkpoint every ``validate_every``.
+    """Writes metrics every ``log_every`` steps, a checkpoint every ``validate_every``, and weights where they are kept.
 
     The first Ctrl-C ends training after the current step and keeps everything; ``interrupted`` then is True.
     """
@@ -53,7 +53,7 @@ class RunRecorder(Callback):
         self,
         folder: RunFolder,
         *,
-        write_weights: Callable[[NetworkModule], Any],
+        write_weights: Callable[[], None],
         has_validation: bool,
         on_progress: Callable[[TrainingProgress], None] | None,
         tensorboard: TensorBoardLogger | None,
@@ -138,7 +138,7 @@ class RunRecorder(Callback):
 
     def _weights(self, trainer: pl.Trainer, module: NetworkModule) -> None:
         if trainer.is_global_zero:
-            self.write_weights(module)
+            self.write_weights()
             rows = self.folder.read_metrics()
             draw_curves(rows, self.folder.path / "loss.png", splits=("train", "val"))
             draw_curves(rows, self.folder.path / "samples.png", splits=("sample",))

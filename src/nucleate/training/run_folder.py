@@ -30,7 +30,7 @@ class RunFolder:
 
     @property
     def weights(self) -> Path:
-        """The averaged weights, written at every validation."""
+        """The averaged weights, written when they are validated."""
         return self.path / "weights.safetensors"
 
     @property

@@ -63,7 +63,7 @@ class TrainingReport:
     Attributes:
         weights: the file of averaged weights.
         costs: steps, minutes and crystals of each part trained.
-        validation: last validation losses of each part.
+        validation: validation losses of each part's weights.
         num_left_out: training crystals too large for a batch.
         num_non_finite: batches with losses or gradients that were not finite.
     """
@@ -120,7 +120,7 @@ def train(
             continue
         run = _PartRun(part, store, config, folder, names, start, made)
         made = run.fit(on_progress)
-        costs[part], validation[part] = run.cost(), dict(run.module.validation_losses)
+        costs[part], validation[part] = run.cost(), run.kept_validation(made)
         left_out, non_finite = run.num_left_out, non_finite + run.module.num_non_finite
         if is_main_process():
             folder.finish(part, costs[part])
@@ -216,7 +216,7 @@ class _PartRun:
         )
         recorder = RunRecorder(
             self.folder,
-            write_weights=lambda _: self._write_weights(),
+            write_weights=self._write_weights,
             has_validation=has_val,
             on_progress=on_progress,
             tensorboard=board,
@@ -251,13 +251,22 @@ class _PartRun:
                 ckpt_path=resume if resume.exists() else None,
                 weights_only=True,
             )
-            if is_main_process():
-                self._write_weights()
+            if is_main_process() and not self._has_best():
+                save_checkpoint(self.folder.weights, self._checkpoint())
         if recorder.interrupted:
             raise KeyboardInterrupt(
                 f"what is trained is kept in {self.folder.path}: repeat the command to go on."
             )
+        if is_main_process() and self._has_best():
+            return load_checkpoint(self.folder.weights)
         return self._checkpoint()
+
+    def kept_validation(self, made: Checkpoint) -> dict[str, float]:
+        """Validation losses of the weights that stayed; nothing without validation."""
+        prefix = f"{self.part}_val_"
+        if not self.module.validation_losses:
+            return {}
+        return {k.removeprefix(prefix): v for k, v in made.history.metrics.items() if k.startswith(prefix)}
 
     def cost(self) -> dict[str, Any]:
         """Steps, minutes and what they were spent on."""
@@ -283,7 +292,19 @@ class _PartRun:
         )
 
     def _write_weights(self) -> None:
-        save_checkpoint(self.folder.weights, self._checkpoint())
+        losses = self._validation_losses()
+        if self.config.keep == "last" or not losses or losses[-1] == min(losses):
+            save_checkpoint(self.folder.weights, self._checkpoint())
+
+    def _has_best(self) -> bool:
+        """Whether the best weights are to stay and some were validated."""
+        return self.config.keep == "best" and bool(self._validation_losses())
+
+    def _validation_losses(self) -> list[float]:
+        """Of all validations of the part so far, those of a run that was stopped and went on included."""
+        rows = self.folder.read_metrics()
+        mine = [r for r in rows if (r["part"], r["split"], r["quantity"]) == (self.part, "val", "loss")]
+        return [float(r["value"]) for r in mine]
 
     def _checkpoint(self) -> Checkpoint:
         made, module = self.made, self.module
