@@ -33,7 +33,6 @@ _LOWEST, _HIGHEST = -5, 9
 _FLOOR = 1e-5
 """Probabilities far below this are not told from 0."""
 
-
 _SCALE = 8.0
 """Of the features in scores: their weights begin at zero and need not grow large to rule an element out."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -10,6 +11,8 @@ from torch import Tensor
 from nucleate.errors import CheckpointError
 from nucleate.models.orbit_transformer import OrbitTransformer, OrbitTransformerConfig
 from nucleate.models.template_transformer import TemplateTransformer, TemplateTransformerConfig
+
+Network = TypeVar("Network", OrbitTransformer, TemplateTransformer)
 
 BRANCHES = ("reciprocal", "coarse", "tensors")
 """Sizes that may grow from 0. What such a branch adds to the rest of the network starts at zero."""
@@ -40,11 +43,7 @@ def grown(network: OrbitTransformer, config: OrbitTransformerConfig, *, seed: in
         CheckpointError: the configurations differ in something else, or a part would shrink or go.
     """
     check_growth(network.config, config)
-    parameter = next(network.parameters())
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        larger = OrbitTransformer(config)
-    larger = larger.to(parameter.device, parameter.dtype).train(network.training)
+    larger = _fresh(network, config, seed)
     trained = network.state_dict()
     state = larger.state_dict()
     for name, fresh in state.items():
@@ -74,11 +73,7 @@ def grown_template(
         CheckpointError: the configurations differ in something else, or a part would go.
     """
     check_template_growth(network.config, config)
-    parameter = next(network.parameters())
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        larger = TemplateTransformer(config)
-    larger = larger.to(parameter.device, parameter.dtype).train(network.training)
+    larger = _fresh(network, config, seed)
     larger.load_state_dict(larger.state_dict() | network.state_dict())
     return larger
 
@@ -91,9 +86,7 @@ def check_template_growth(network: TemplateTransformerConfig, config: TemplateTr
     """
     before, after = asdict(network), asdict(config)
     free = {"dropout", *(name for name in TEMPLATE_SWITCHES if not before[name])}
-    other = [name for name in before if before[name] != after[name] and name not in free]
-    if other:
-        changes = ", ".join(f"{name} from {before[name]} to {after[name]}" for name in other)
+    if changes := _changes(before, after, free):
         raise CheckpointError(
             f"A template network can be given {' and '.join(TEMPLATE_SWITCHES)} and another dropout; this would "
             f"change {changes}: leave it out of the configuration, or train from scratch"
@@ -111,13 +104,26 @@ def check_growth(network: OrbitTransformerConfig, config: OrbitTransformerConfig
     free |= {name for name in SIZES if after[name] >= before[name]}
     if not network.reciprocal:
         free.add("reciprocal_radius")  # nothing was trained with it
-    other = [name for name in before if before[name] != after[name] and name not in free]
-    if other:
-        changes = ", ".join(f"{name} from {before[name]} to {after[name]}" for name in other)
+    if changes := _changes(before, after, free):
         raise CheckpointError(
             f"A network grows in {' and '.join(SIZES)}, and by {', '.join(BRANCHES)} from 0; this would change "
             f"{changes}: keep it as it is, or train from scratch"
         )
+
+
+def _fresh(network: Network, config: Any, seed: int) -> Network:
+    """A new network of the configuration, with device, type and mode of the trained one."""
+    parameter = next(network.parameters())
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        larger = type(network)(config)
+    return larger.to(parameter.device, parameter.dtype).train(network.training)
+
+
+def _changes(before: dict[str, Any], after: dict[str, Any], free: set[str]) -> str:
+    """What differs beside the free entries, for people."""
+    other = [name for name in before if before[name] != after[name] and name not in free]
+    return ", ".join(f"{name} from {before[name]} to {after[name]}" for name in other)
 
 
 def _layer_of(name: str) -> int:

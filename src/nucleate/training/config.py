@@ -80,7 +80,7 @@ class TrainingConfig:
         property_weight: of their loss.
         sample_crystals: crystals sampled at each validation, on validation templates; 0 samples none.
         sample_steps: passes of the network for that.
-        validate_every: steps between validations; weights are written at each.
+        validate_every: steps between validations; weights are written there.
         val_crystals: most crystals in the validation set.
         keep: which weights stay, those of the validation with the least loss (``best``) or the last ones; without
             validation crystals the last.

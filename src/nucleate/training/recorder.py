@@ -112,7 +112,9 @@ class RunRecorder(Callback):
         if due:
             self.save(trainer, module)
             if not self.has_validation:
-                self._weights(trainer, module)
+                if trainer.is_global_zero:
+                    self.write_weights()
+                self._curves(trainer)
         if step % module.config.log_every == 0 or due:
             self._log(trainer, module)
 
@@ -121,11 +123,13 @@ class RunRecorder(Callback):
         self.save(trainer, _module(pl_module))
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write the validation losses and the weights they belong to."""
+        """Write the weights where they are kept, then their losses: no row of a killed run lacks its weights."""
         module = _module(pl_module)
+        if trainer.is_global_zero:
+            self.write_weights()
         self._write("val", module, trainer, module.validation_losses)
         self._write("sample", module, trainer, module.sample_figures)
-        self._weights(trainer, module)
+        self._curves(trainer)
         self._since, self._crystals = time.monotonic(), 0
 
     def save(self, trainer: pl.Trainer, module: NetworkModule) -> None:
@@ -136,9 +140,8 @@ class RunRecorder(Callback):
         if trainer.is_global_zero:
             os.replace(part, target)
 
-    def _weights(self, trainer: pl.Trainer, module: NetworkModule) -> None:
+    def _curves(self, trainer: pl.Trainer) -> None:
         if trainer.is_global_zero:
-            self.write_weights()
             rows = self.folder.read_metrics()
             draw_curves(rows, self.folder.path / "loss.png", splits=("train", "val"))
             draw_curves(rows, self.folder.path / "samples.png", splits=("sample",))

@@ -13,7 +13,7 @@ from nucleate.errors import TrainingError
 from nucleate.training.config import TrainingConfig, config_yaml
 
 METRICS = ("part", "step", "minutes", "split", "quantity", "value")
-_DEFAULTS = TrainingConfig(max_steps=1).to_flat()
+_DEFAULTS = TrainingConfig(max_steps=1).to_flat() | {"keep": "last", "template_charge_balance": False}
 """What settings were in runs of before they could be set."""
 _BUDGET_KEYS = {"minutes", "max_steps", "devices", "nodes", "accelerator", "compile"}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
 import os
 import platform
 import warnings
@@ -292,19 +293,21 @@ class _PartRun:
         )
 
     def _write_weights(self) -> None:
-        losses = self._validation_losses()
-        if self.config.keep == "last" or not losses or losses[-1] == min(losses):
+        """Of the validation just made, whose row is not in the table yet, if it is the best; else of now."""
+        loss = self.module.validation_losses.get("loss")
+        before = min(self._earlier_losses(), default=math.inf)
+        if self.config.keep == "last" or loss is None or _comparable(loss) <= before:
             save_checkpoint(self.folder.weights, self._checkpoint())
 
     def _has_best(self) -> bool:
         """Whether the best weights are to stay and some were validated."""
-        return self.config.keep == "best" and bool(self._validation_losses())
+        return self.config.keep == "best" and bool(self._earlier_losses())
 
-    def _validation_losses(self) -> list[float]:
-        """Of all validations of the part so far, those of a run that was stopped and went on included."""
+    def _earlier_losses(self) -> list[float]:
+        """Of all validations of the part in the table, those of a run that was stopped and went on included."""
         rows = self.folder.read_metrics()
         mine = [r for r in rows if (r["part"], r["split"], r["quantity"]) == (self.part, "val", "loss")]
-        return [float(r["value"]) for r in mine]
+        return [_comparable(float(r["value"])) for r in mine]
 
     def _checkpoint(self) -> Checkpoint:
         made, module = self.made, self.module
@@ -330,6 +333,11 @@ class _PartRun:
         if "head" in module.beside:
             changes["properties"] = copy.deepcopy(module.averages_beside["head"]).cpu().eval()
         return made.replace(**changes)
+
+
+def _comparable(loss: float) -> float:
+    """A loss that is not a number is worse than any other."""
+    return math.inf if math.isnan(loss) else loss
 
 
 class _Loader:
