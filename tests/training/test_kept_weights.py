@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -11,6 +12,7 @@ import pytest
 
 from nucleate.models.checkpoint import load_checkpoint
 from nucleate.training.config import TrainingConfig
+from nucleate.training.network_module import NetworkModule
 from nucleate.training.train import train
 
 Configs = Callable[..., TrainingConfig]
@@ -35,3 +37,26 @@ def test_the_weights_that_stay_are_the_best_or_the_last(
     assert history.training["template"]["steps"] == int(rows[kept]["step"])
     assert report.validation["template"]["loss"] == pytest.approx(losses[kept], rel=1e-5)
     assert report.costs["template"]["steps"] == 80
+
+
+@pytest.mark.parametrize(("with_number", "kept_step"), [(8, 8), (None, 12)])
+def test_losses_that_are_no_numbers_lose_no_training(
+    store_path: Path,
+    small_config: Configs,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    with_number: int | None,
+    kept_step: int,
+) -> None:
+    original = NetworkModule.on_validation_epoch_end
+
+    def ends(self: NetworkModule) -> None:
+        original(self)
+        if self.global_step != with_number:
+            self.validation_losses = {"loss": math.nan}
+
+    monkeypatch.setattr(NetworkModule, "on_validation_epoch_end", ends)
+    config = small_config(part="template", max_steps=12, validate_every=4)
+    report = train(store_path, config, out=tmp_path / "run")
+    assert load_checkpoint(report.weights).history.training["template"]["steps"] == kept_step
+    assert math.isnan(report.validation["template"]["loss"]) == (with_number is None)

@@ -267,7 +267,8 @@ class _PartRun:
         prefix = f"{self.part}_val_"
         if not self.module.validation_losses:
             return {}
-        return {k.removeprefix(prefix): v for k, v in made.history.metrics.items() if k.startswith(prefix)}
+        kept = {k.removeprefix(prefix): v for k, v in made.history.metrics.items() if k.startswith(prefix)}
+        return {k: math.nan if v is None else v for k, v in kept.items()}  # null in the file
 
     def cost(self) -> dict[str, Any]:
         """Steps, minutes and what they were spent on."""
