@@ -2,7 +2,8 @@
 
     python benchmarks/training_throughput.py --store STORE --steps 150 --warm-up 40 [--weights FILE]
 
-Both train the geometry network with the same settings on the same store: the bare loop draws batches, noises them and
+With ``--template`` the template network is trained instead, with and without its charge balance. Without it, both
+train the geometry network with the same settings on the same store: the bare loop draws batches, noises them and
 steps the optimiser, nothing else; `nucleate train` adds Lightning, the moving average, the NaN guard, metrics and the
 stream. Seconds are processor seconds of one thread, so that other work on the machine does not count; the first steps
 (compiling) are left out. The peak is that of a square matrix product of the same type, measured in the same run;
@@ -15,6 +16,8 @@ import argparse
 import resource
 import tempfile
 import time
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -44,8 +47,8 @@ def matmul_peak(dtype: torch.dtype, seconds: float = 2.0) -> float:
     return rounds * 2 * 2048**3 / (time.process_time() - start)
 
 
-def bare_loop(store: Store, config: TrainingConfig, steps: int, warm_up: int) -> dict[str, float]:
-    """Crystals per second and operations per crystal of the loop alone."""
+def stream_of(store: Store, config: TrainingConfig) -> CrystalStream:
+    """Training batches as the trainer draws them."""
     limits = SizeLimits(
         config.batch_size,
         config.max_edges,
@@ -54,7 +57,12 @@ def bare_loop(store: Store, config: TrainingConfig, steps: int, warm_up: int) ->
         config.max_atoms,
         config.geometry.radius,
     )
-    stream = CrystalStream(store.split("train"), tokens={}, limits=limits, seed=0)
+    return CrystalStream(store.split("train"), tokens={}, limits=limits, seed=0)
+
+
+def bare_loop(store: Store, config: TrainingConfig, steps: int, warm_up: int) -> dict[str, float]:
+    """Crystals per second and operations per crystal of the loop alone."""
+    stream = stream_of(store, config)
     choice = ProcessChoice.fit(
         stream.load_window(0, 0).crystals,
         kind=config.process,
@@ -112,6 +120,20 @@ def whole_program(store: Path, config: TrainingConfig, warm_up: int) -> float:
     return (last - first) / (marks[last] - marks[first])
 
 
+def template_rates(store: Path, config: TrainingConfig, warm_up: int) -> dict[str, float]:
+    """Crystals per second of `nucleate train` on the template network, with and without charge balance."""
+    batches = islice(stream_of(Store.open(store), config), config.max_steps)
+    per_step = sum(len(batch) for batch in batches) / config.max_steps
+    rates = {}
+    for name, on in (("with charge balance", True), ("without", False)):
+        sizes = replace(config.template, charge_balance=on)
+        rates[name] = per_step * whole_program(
+            store, replace(config, part="template", template=sizes), warm_up
+        )
+        print(f"template, {name:20s}{rates[name]:8.1f} crystals/s", flush=True)
+    return rates
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--store", type=Path, required=True)
@@ -121,6 +143,7 @@ def main() -> None:
     parser.add_argument("--precision", choices=("bf16-mixed", "32-true"), default="bf16-mixed")
     parser.add_argument("--compile", choices=("auto", "off"), default="auto")
     parser.add_argument("--weights", type=Path, help="take the sizes of these weights' geometry network")
+    parser.add_argument("--template", action="store_true", help="the template network, batches of 128 usual")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     run = describe_run(**vars(options))
@@ -140,6 +163,10 @@ def main() -> None:
         accelerator="cpu",
         geometry=sizes,
     )
+    if options.template:
+        rates = template_rates(options.store, config, options.warm_up)
+        write_json(options.out, {"run": run, "figures": rates})
+        return
     store = Store.open(options.store)
     peak = matmul_peak(torch.bfloat16 if options.precision == "bf16-mixed" else torch.float32)
     figures = bare_loop(store, config, options.steps, options.warm_up)

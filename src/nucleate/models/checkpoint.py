@@ -19,7 +19,7 @@ import nucleate
 from nucleate.errors import CheckpointError
 from nucleate.models.orbit_transformer import OrbitTransformer, OrbitTransformerConfig
 from nucleate.models.property_head import PropertyHead, PropertyHeadConfig
-from nucleate.models.template_transformer import TemplateTransformer, TemplateTransformerConfig
+from nucleate.models.template_transformer import SWITCHES, TemplateTransformer, TemplateTransformerConfig
 from nucleate.shapes import Float
 
 FORMAT_VERSION = 2
@@ -37,7 +37,7 @@ _KIND: dict[str, tuple[type, type]] = {
     "template": (TemplateTransformer, TemplateTransformerConfig),
     "properties": (PropertyHead, PropertyHeadConfig),
 }
-_PARTS_SINCE: dict[str, dict[str, Any]] = {"template": {"element_reuse": False, "charge_balance": False}}
+_PARTS_SINCE: dict[str, dict[str, Any]] = {"template": dict.fromkeys(SWITCHES, False)}
 """Switches of parts that weights written before those parts do not name, and do not have."""
 _METADATA_KEYS = {
     "format",

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nucleate.errors import CheckpointError
 from nucleate.models.orbit_transformer import OrbitTransformer, OrbitTransformerConfig
-from nucleate.models.template_transformer import TemplateTransformer, TemplateTransformerConfig
+from nucleate.models.template_transformer import SWITCHES, TemplateTransformer, TemplateTransformerConfig
 
 Network = TypeVar("Network", OrbitTransformer, TemplateTransformer)
 
@@ -18,8 +18,6 @@ BRANCHES = ("reciprocal", "coarse", "tensors")
 """Sizes that may grow from 0. What such a branch adds to the rest of the network starts at zero."""
 SIZES = ("layers", "hidden")
 """Sizes that may grow from what they are."""
-TEMPLATE_SWITCHES = ("element_reuse", "charge_balance")
-"""Parts of the template network that may be added to one without. What they add starts at zero."""
 _GIVEN_BACK = ("attention.out_scalars", "attention.out_vectors", "attention.out_tensors", "update.network.2")
 """What a layer adds to its inputs; zero in a new layer (whose branches give back zero by themselves)."""
 _TENSOR_GATES = "tensor_update.gates"
@@ -66,7 +64,7 @@ def grown_template(
 
     Args:
         network: what was trained.
-        config: its configuration with another ``dropout``, or more of the ``TEMPLATE_SWITCHES``.
+        config: its configuration with another ``dropout``, or more of the ``SWITCHES``.
         seed: of the new weights.
 
     Raises:
@@ -85,10 +83,10 @@ def check_template_growth(network: TemplateTransformerConfig, config: TemplateTr
         CheckpointError: it cannot; see ``grown_template``.
     """
     before, after = asdict(network), asdict(config)
-    free = {"dropout", *(name for name in TEMPLATE_SWITCHES if not before[name])}
+    free = {"dropout", *(name for name in SWITCHES if not before[name])}
     if changes := _changes(before, after, free):
         raise CheckpointError(
-            f"A template network can be given {' and '.join(TEMPLATE_SWITCHES)} and another dropout; this would "
+            f"A template network can be given {' and '.join(SWITCHES)} and another dropout; this would "
             f"change {changes}: leave it out of the configuration, or train from scratch"
         )
 

@@ -14,6 +14,9 @@ from nucleate.models.transformer_layer import TransformerLayer
 from nucleate.physics.elements import NUM_ELEMENTS, element_features
 from nucleate.shapes import Bool, Float, Int
 
+SWITCHES = ("element_reuse", "charge_balance")
+"""Parts of a ``TemplateTransformer`` that weights of before do not have; what they add starts at zero."""
+
 MAX_UNITS = 32
 """Largest number of formula units per primitive cell that ``TemplateTransformer.units_logits`` tells apart."""
 

@@ -10,10 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from nucleate.errors import TrainingError
+from nucleate.models.template_transformer import SWITCHES
 from nucleate.training.config import TrainingConfig, config_yaml
 
 METRICS = ("part", "step", "minutes", "split", "quantity", "value")
-_DEFAULTS = TrainingConfig(max_steps=1).to_flat() | {"keep": "last", "template_charge_balance": False}
+_DEFAULTS = TrainingConfig(max_steps=1).to_flat() | {
+    "keep": "last",
+    **{f"template_{name}": False for name in SWITCHES},
+}
 """What settings were in runs of before they could be set."""
 _BUDGET_KEYS = {"minutes", "max_steps", "devices", "nodes", "accelerator", "compile"}
 

@@ -26,14 +26,13 @@ from nucleate.data.store import Store
 from nucleate.errors import ConfigError
 from nucleate.models.checkpoint import Checkpoint, History, load_checkpoint, save_checkpoint
 from nucleate.models.growth import (
-    TEMPLATE_SWITCHES,
     check_growth,
     check_template_growth,
     grown,
     grown_template,
 )
 from nucleate.models.orbit_transformer import OrbitTransformer, OrbitTransformerConfig
-from nucleate.models.template_transformer import TemplateTransformer, TemplateTransformerConfig
+from nucleate.models.template_transformer import SWITCHES, TemplateTransformer, TemplateTransformerConfig
 from nucleate.training.config import WEAK, TrainingConfig
 from nucleate.training.crystal_stream import (
     CrystalStream,
@@ -376,7 +375,7 @@ def _sized_as(config: TrainingConfig, start: Checkpoint) -> TrainingConfig:
         default, there = asdict(TemplateTransformerConfig()), start.template.config
         asked = {name: value for name, value in asdict(config.template).items() if value != default[name]}
         if "template" in config.parts():  # what the weights have not yet is added, unless it is switched off
-            asked |= {name: getattr(config.template, name) for name in TEMPLATE_SWITCHES}
+            asked |= {name: getattr(config.template, name) for name in SWITCHES}
         check_template_growth(there, wanted := replace(there, **asked))
         config = replace(config, template=wanted)
     if start.geometry is not None:
