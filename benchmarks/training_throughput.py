@@ -47,6 +47,11 @@ def matmul_peak(dtype: torch.dtype, seconds: float = 2.0) -> float:
     return rounds * 2 * 2048**3 / (time.process_time() - start)
 
 
+def peak_memory_gb() -> float:
+    """The most this process has held."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+
+
 def stream_of(store: Store, config: TrainingConfig) -> CrystalStream:
     """Training batches as the trainer draws them."""
     limits = SizeLimits(
@@ -165,6 +170,8 @@ def main() -> None:
     )
     if options.template:
         rates = template_rates(options.store, config, options.warm_up)
+        rates["peak_memory_gb"] = peak_memory_gb()
+        print(f"peak memory      {rates['peak_memory_gb']:8.2f} GB")
         write_json(options.out, {"run": run, "figures": rates})
         return
     store = Store.open(options.store)
@@ -175,7 +182,7 @@ def main() -> None:
     figures["matmul_peak"] = peak
     for name in ("crystals_per_second", "train_crystals_per_second"):
         figures[f"{name}_share_of_peak"] = figures[name] * figures["operations_per_crystal"] / peak
-    figures["peak_memory_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    figures["peak_memory_gb"] = peak_memory_gb()
     print(f"bare loop        {figures['crystals_per_second']:8.1f} crystals/s  "
           f"{100 * figures['crystals_per_second_share_of_peak']:5.1f} % of the peak")  # fmt: skip
     print(f"nucleate train   {figures['train_crystals_per_second']:8.1f} crystals/s  "

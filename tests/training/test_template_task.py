@@ -10,6 +10,7 @@ import torch
 
 from nucleate.crystal import space_group
 from nucleate.models.template_transformer import TemplateBatch, TemplateTransformer, TemplateTransformerConfig
+from nucleate.training import template_task
 from nucleate.training.template_task import Template, TemplateTargets, make_template_batch, template_loss
 
 PEROVSKITE = Template(1, 221, np.array([0, 1, 2]), np.array([38, 22, 8]))
@@ -81,6 +82,37 @@ def test_the_loss_does_not_depend_on_batch_mates(network: TemplateTransformer) -
     for name in ("group", "units", "position", "element"):
         mean = torch.stack([getattr(p, name) for p in parts]).mean()
         assert torch.allclose(getattr(whole, name), mean, atol=1e-5)
+
+
+def test_the_loss_does_not_depend_on_what_is_padded_together(
+    network: TemplateTransformer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Alone, in twos and all together; and rows and columns that pad are no part of it."""
+    garnet = Template(1, 230, np.array([0, 2, 3, 7]), np.array([13, 39, 13, 8]))
+    rng = np.random.default_rng(2)
+    targets = make_template_batch([garnet, DIAMOND, PEROVSKITE, RUTILE, DIAMOND], rng)
+    losses = []
+    for together in (1, 2, 5):
+        monkeypatch.setattr(template_task, "PADDED_TOGETHER", together)
+        loss = template_loss(network, targets)
+        losses.append([getattr(loss, f.name).item() for f in fields(loss)])
+    np.testing.assert_allclose(losses[1:], losses[:1] * 2, rtol=1e-5)
+
+
+def test_batches_come_in_few_sizes() -> None:
+    """Four columns for one to four orbits or elements, eight for five; what is there stays."""
+    five = Template(1, 1, np.zeros(5, dtype=np.int64), np.array([3, 8, 8, 15, 26]))
+    rng = np.random.default_rng(0)
+    for templates, orbits in (([DIAMOND], 4), ([PEROVSKITE, RUTILE], 4), ([five, DIAMOND], 8)):
+        targets = make_template_batch(templates, rng, condition="composition")
+        sized = targets.in_few_sizes()
+        assert sized.batch.positions.shape == sized.batch.elements.shape == (len(templates), orbits)
+        assert sized.batch.target_elements.shape == sized.unit_counts.shape == (len(templates), 4)
+        assert sized.batch.num_orbits.tolist() == targets.batch.num_orbits.tolist()
+        assert (
+            sized.batch.target_counts.sum(dim=1).tolist() == targets.batch.target_counts.sum(dim=1).tolist()
+        )
+    assert make_template_batch([DIAMOND], rng, condition="nothing").in_few_sizes().unit_counts.shape == (1, 0)
 
 
 def test_a_few_templates_are_learned(network: TemplateTransformer) -> None:

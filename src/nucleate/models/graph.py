@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from nucleate.crystal.batch import Atoms, CrystalBatch
+from nucleate.models.round_size import round_size
 from nucleate.shapes import Float, Int
 
 
@@ -116,11 +117,10 @@ def orbit_graph(
 def with_round_size(graph: OrbitGraph) -> OrbitGraph:
     """The graph with edges of length r_c, which an envelope makes count for nothing, up to one of few sizes.
 
-    Sizes are the multiples of 1/8 of a power of two, 4 % more edges on average. A library that builds a kernel for
-    each size of a matrix product (oneDNN in bfloat16: 0.5 to 3 ms) then builds few of them.
+    See ``round_size``; 4 % more edges on average.
     """
     count = len(graph.target)
-    more = -count % (1 << max(count.bit_length() - 4, 0))
+    more = round_size(count) - count
     if not more:
         return graph
     direction = torch.eye(3, dtype=graph.vectors.dtype, device=graph.vectors.device)[0]

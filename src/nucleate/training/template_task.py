@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Literal
 
 import numpy as np
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from nucleate.crystal.normalizer import normalizer
 from nucleate.crystal.tables import group_arrays
+from nucleate.models.round_size import round_size
 from nucleate.models.template_transformer import MAX_UNITS, TemplateBatch, TemplateTransformer
 from nucleate.physics.elements import NUM_ELEMENTS
 from nucleate.shapes import Bool, Float, Int
@@ -32,6 +33,12 @@ TOTAL_SHARE = 0.3
 
 SOURCE_DROPOUT = 0.15
 """How often the source is hidden, so that source 0 stands for any."""
+
+PADDED_TOGETHER = 64
+"""Templates, of like length, that are padded to the longest of them."""
+
+_COLUMNS, _PAIRS = 4, 256
+"""Numbers of orbits, of elements and of (crystal, step, orbit) are padded to multiples of these: see ``round_size``."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,15 +74,25 @@ class TemplateTargets:
 
     def take(self, index: Int[Tensor, "chosen"]) -> TemplateTargets:
         """Those of the chosen crystals."""
-        return self._each(lambda values: values[index])
+        batch = TemplateBatch(**{f.name: getattr(self.batch, f.name)[index] for f in fields(self.batch)})
+        return TemplateTargets(batch, self.unit_counts[index], self.units[index])
+
+    def in_few_sizes(self) -> TemplateTargets:
+        """The same, padded no further than to the next four columns."""
+        b = self.batch
+        orbits, targets = (_columns(x) for x in (b.positions >= 0, b.target_elements > 0))
+        batch = replace(
+            b,
+            positions=_with_columns(b.positions, orbits, -1),
+            elements=_with_columns(b.elements, orbits, 0),
+            target_elements=_with_columns(b.target_elements, targets, 0),
+            target_counts=_with_columns(b.target_counts, targets, 0),
+        )
+        return TemplateTargets(batch, _with_columns(self.unit_counts, targets, 0), self.units)
 
     def to(self, device: torch.device | str) -> TemplateTargets:
         """The same on another device."""
-        return self._each(lambda values: values.to(device))
-
-    def _each(self, change: Callable[[Tensor], Tensor]) -> TemplateTargets:
-        batch = TemplateBatch(**{f.name: change(getattr(self.batch, f.name)) for f in fields(self.batch)})
-        return TemplateTargets(batch, change(self.unit_counts), change(self.units))
+        return TemplateTargets(self.batch.to(device), self.unit_counts.to(device), self.units.to(device))
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,7 +177,26 @@ def template_loss(
     At each step every orbit still to come is equally likely to be the next, so the loss of a step is the mean over
     them: the expectation over all orders of the rest, with less noise than one order. Choices that the simplest
     counting rules out (a used-up position, more atoms than are left) are masked here as they are in sampling.
+
+    Templates of like length are padded together: most have a few orbits and some have two dozen.
     """
+    order, parts = targets.batch.num_orbits.argsort(), []
+    for index in order.split(PADDED_TOGETHER):
+        others = None if compositions is None else compositions.take(index).in_few_sizes()
+        loss = _loss_of_padded(model, targets.take(index).in_few_sizes(), others)
+        parts.append((len(index) / len(order), loss))
+    return TemplateLoss(
+        **{
+            f.name: torch.stack([share * getattr(loss, f.name) for share, loss in parts]).sum()
+            for f in fields(TemplateLoss)
+        }
+    )
+
+
+def _loss_of_padded(
+    model: TemplateTransformer, targets: TemplateTargets, compositions: TemplateTargets | None
+) -> TemplateLoss:
+    """``template_loss`` of templates that are padded to the longest of them."""
     batch, compositions = targets.batch, compositions or targets
     n, device = len(batch), batch.source.device
     group_loss = torch.nn.functional.cross_entropy(
@@ -168,8 +204,8 @@ def template_loss(
     )
     states = model(batch)
     length = batch.num_orbits
-    crystals, steps, orbits = _pairs(length)
-    share = 1.0 / (length[crystals] - steps).float()
+    crystals, steps, orbits, real = _pairs(length)
+    share = real / (length[crystals] - steps).float()
     start = model.position_start[batch.space_group_number - 1]
     log_position = _masked_log_softmax(
         model.position_logits(states, batch.space_group_number), _position_mask(model, batch)
@@ -191,30 +227,38 @@ def template_loss(
 
 
 def _units_loss(model: TemplateTransformer, targets: TemplateTargets) -> Float[Tensor, ""]:
-    batch, rows = targets.batch, torch.nonzero(targets.units)[:, 0]
-    if not len(rows):
-        return batch.source.new_zeros((), dtype=torch.float32)
-    empty = batch.positions[rows, :0]
-    formula = TemplateBatch(
-        torch.zeros_like(rows),
-        batch.source[rows],
-        batch.target_elements[rows],
-        targets.unit_counts[rows],
-        batch.elements_closed[rows],
-        torch.zeros_like(rows),
-        empty,
-        empty,
+    batch, known = targets.batch, targets.units > 0
+    empty = batch.positions[:, :0]
+    formula = replace(
+        batch,
+        space_group_number=torch.zeros_like(batch.space_group_number),
+        target_counts=targets.unit_counts,
+        total_atoms=torch.zeros_like(batch.total_atoms),
+        positions=empty,
+        elements=empty,
     )
-    loss = torch.nn.functional.cross_entropy(model.units_logits(formula).float(), targets.units[rows] - 1)
-    return loss * (len(rows) / len(batch))
+    wanted = torch.where(known, targets.units - 1, 0)
+    losses = torch.nn.functional.cross_entropy(model.units_logits(formula).float(), wanted, reduction="none")
+    return torch.where(known, losses, 0.0).mean()
 
 
-def _pairs(length: Int[Tensor, "n"]) -> tuple[Tensor, Tensor, Tensor]:
-    """Every (crystal, step, orbit) with the orbit not placed before the step."""
+def _pairs(length: Int[Tensor, "n"]) -> tuple[Tensor, Tensor, Tensor, Float[Tensor, "pairs"]]:
+    """Every (crystal, step, orbit) with the orbit not placed before the step: 1. Repeated up to a round size: 0."""
     index = torch.arange(int(length.max()), device=length.device)
     later = index[None, :, None] <= index[None, None, :]
-    crystals, steps, orbits = torch.nonzero(later & (index < length[:, None])[:, None, :], as_tuple=True)
-    return crystals, steps, orbits
+    found = torch.nonzero(later & (index < length[:, None])[:, None, :])
+    more = round_size(len(found), least=_PAIRS) - len(found)
+    crystals, steps, orbits = torch.cat([found, found[-1:].expand(more, 3)]).T
+    real = torch.ones(len(found), device=length.device)
+    return crystals, steps, orbits, torch.nn.functional.pad(real, (0, more))
+
+
+def _columns(real: Bool[Tensor, "n columns"]) -> int:
+    return round_size(int(real.sum(dim=1).max()), least=_COLUMNS)
+
+
+def _with_columns(values: Int[Tensor, "n columns"], count: int, padding: int) -> Int[Tensor, "n count"]:
+    return torch.nn.functional.pad(values, (0, count - values.shape[1]), value=padding)
 
 
 def _masked_log_softmax(
