@@ -40,6 +40,10 @@ SETTINGS = {
 SHOWN = {"0-999": "all", "0-0": "0", "1-1": "1", "3-3": "3", "4-5": "4 to 5", "6-8": "6 to 8", "9-999": "9 +"}
 
 
+LABEL_GAP = 4.0
+"""Per cent between labels that would lie on each other."""
+
+
 def judge(path: Path, truth: list[Crystal], options: argparse.Namespace) -> dict[str, Any]:
     """Hours and size of the geometry network of a file, and its match."""
     checkpoint = load_checkpoint(path)
@@ -73,29 +77,24 @@ def plot(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     ax = figure.subplots()
     sizes = sorted({row["parameters"] for row in rows})
     markers = dict(zip(sizes, "osD^v*", strict=False))
-    hours = [row["hours"] for row in rows]
+    hours, ends = [row["hours"] for row in rows], {}
     for i, (key, label) in enumerate(SHOWN.items()):
         match = [100 * row["strata"][key]["per_try"] for row in rows]
         colour, width = ("black", 2.0) if key == "0-999" else (f"C{i - 1}", 1.0)
         ax.plot(hours, match, color=colour, linewidth=width)
         for x, y, row in zip(hours, match, rows, strict=True):
             ax.plot(x, y, markers.get(row["parameters"], "x"), color=colour, markersize=5)
-        ax.annotate(
-            label,
-            (hours[-1], match[-1]),
-            (6, 0),
-            "data",
-            "offset points",
-            color=colour,
-            va="center",
-            fontsize=8,
-        )
+        ends[label] = (match[-1], colour)
+    height = 100.0 + LABEL_GAP
+    for label, (match_now, colour) in sorted(ends.items(), key=lambda end: -end[1][0]):
+        height = min(match_now, height - LABEL_GAP)
+        ax.text(hours[-1] + 0.15, height, label, color=colour, va="center", fontsize=8)
     for size in sizes:
         ax.plot([], [], markers.get(size, "x"), color="grey", label=f"{size / 1e6:.2f} M parameters")
     ax.set_xlabel("hours of training on one core")
     ax.set_ylabel("match per try with the true template, %")
     ax.set_title("by free coordinates", fontsize=9, loc="left")
-    ax.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(0.0, 0.28))
+    ax.legend(fontsize=8, frameon=False, loc="lower right")
     ax.spines[["top", "right"]].set_visible(False)
     ax.margins(x=0.08)
     ax.set_ylim(0, 102)
