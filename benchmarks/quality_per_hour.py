@@ -38,7 +38,7 @@ SETTINGS = {
     "mixed_precision": True,
 }
 SHOWN = {"0-999": "all", "0-0": "0", "1-1": "1", "3-3": "3", "4-5": "4 to 5", "6-8": "6 to 8", "9-999": "9 +"}
-
+"""Strata that are drawn; two free coordinates lie between one and three."""
 
 LABEL_GAP = 4.0
 """Per cent between labels that would lie on each other."""
