@@ -16,6 +16,7 @@ separately.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 from torch import Tensor, nn
@@ -102,7 +103,7 @@ class ChargeBalance(nn.Module):
             counts: atoms of each.
         """
         factors = self._factors(elements, counts.long())
-        neutral = _distribution(factors.prod(dim=1))[:, 0]
+        neutral = _distribution(_product(factors))[:, 0]
         charges = (-counts.long()[:, :, None] * self._states()).remainder(_CHARGES)
         rest = _distribution(_products_of_others(factors))
         joint = rest.gather(2, charges) * self.state_shares.double()[elements]
@@ -146,7 +147,7 @@ class ChargeBalance(nn.Module):
     ) -> tuple[Float[Tensor, "rows"], Float[Tensor, "rows sizes elements"], Float[Tensor, "rows sizes k"]]:
         """Probability of neutrality now, with another orbit of a new element, and with one of each that is there."""
         factors = self._factors(elements, counts)
-        charge = _distribution(factors.prod(dim=1)).to(kernel.dtype)
+        charge = _distribution(_product(factors)).to(kernel.dtype)
         with torch.autocast(kernel.device.type, enabled=False):
             new = (charge @ kernel.T).view(-1, len(self.sizes), NUM_ELEMENTS)
         # Of an element that is there, all atoms have the same state.
@@ -228,6 +229,11 @@ class ChargeBalance(nn.Module):
     def _row(self, atoms: Int[Tensor, "*batch"]) -> Int[Tensor, "*batch"]:
         """Rows of ``sizes``."""
         return torch.searchsorted(self.sizes, atoms).clamp(max=len(self.sizes) - 1)
+
+
+def _product(factors: Tensor) -> Tensor:
+    """The product along the second dimension; of complex numbers on a GPU ``prod`` compiles kernels of its own."""
+    return reduce(torch.mul, factors.unbind(1), factors.new_ones(len(factors), *factors.shape[2:]))
 
 
 def _products_of_others(factors: Tensor) -> Tensor:

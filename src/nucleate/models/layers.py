@@ -43,6 +43,25 @@ class Edges:
     num_orbits: int
     precision: torch.dtype | None = None
 
+    # Rows are taken with index_select: on a GPU the gradient of an indexed tensor sorts the indices first, that of
+    # index_select adds rows where they belong.
+
+    def at_targets(self, features: Float[Tensor, "orbits *rest"]) -> Float[Tensor, "edges *rest"]:
+        """What each edge's target has."""
+        return features.index_select(0, self.target)
+
+    def at_sources(self, features: Float[Tensor, "orbits *rest"]) -> Float[Tensor, "edges *rest"]:
+        """What the orbit of each edge's image has."""
+        return features.index_select(0, self.source)
+
+    def of_atoms(self, features: Float[Tensor, "orbits *rest"]) -> Float[Tensor, "atoms *rest"]:
+        """What the orbit of each atom has."""
+        return features.index_select(0, self.atom_orbit)
+
+    def at_images(self, features: Float[Tensor, "atoms *rest"]) -> Float[Tensor, "edges *rest"]:
+        """What each edge's image has."""
+        return features.index_select(0, self.atom)
+
     def sums(self, messages: Float[Tensor, "edges *rest"]) -> Float[Tensor, "orbits *rest"]:
         """Messages added up at their targets."""
         sums = messages.new_zeros(self.num_orbits, *messages.shape[1:])
@@ -95,7 +114,7 @@ class AdaptiveNorm(nn.Module):
         crystal: Int[Tensor, "orbits"],
     ) -> Float[Tensor, "orbits s"]:
         """``norm(x) (1 + scale) + shift``."""
-        scale, shift = self.modulation(condition)[crystal].chunk(2, dim=1)
+        scale, shift = self.modulation(condition).index_select(0, crystal).chunk(2, dim=1)
         return self.norm(x) * (1 + scale) + shift
 
 
@@ -144,17 +163,19 @@ class ImageAttention(nn.Module):
         dtype = edges.precision or s.dtype
         to_target, to_source = self.from_target(s).to(dtype), self.from_source(s).to(dtype)
         # rotate each orbit's features once per atom, not once per edge
-        source_vectors = torch.bmm(edges.rotations, v[edges.atom_orbit]).to(dtype)[edges.atom]
+        turned = torch.bmm(edges.rotations, edges.of_atoms(v))
+        source_vectors = edges.at_images(turned.to(dtype))
         seen = [edges.basis.to(dtype)]
-        seen += [_along(edges.directions, x) for x in (v.to(dtype)[edges.target], source_vectors)]
+        seen += [_along(edges.directions, x) for x in (edges.at_targets(v.to(dtype)), source_vectors)]
         if q is not None and tensors is not None:
-            source_tensors = torch.bmm(tensors.rotations, q[edges.atom_orbit]).to(dtype)[edges.atom]
-            seen += [_along(tensors.directions, x) for x in (q.to(dtype)[edges.target], source_tensors)]
+            turned = torch.bmm(tensors.rotations, edges.of_atoms(q))
+            source_tensors = edges.at_images(turned.to(dtype))
+            seen += [_along(tensors.directions, x) for x in (edges.at_targets(q.to(dtype)), source_tensors)]
         into, out, bias, sizes = self._edge_weights(dtype)
         # One product into and one out of the hidden features, and what is added to them beside it, not inside it: a
         # product that adds to rows copies them first, and one with a short side takes as long as one with a long side.
         hidden = nn.functional.linear(torch.cat([x.to(dtype) for x in seen], dim=1), into)
-        h = nn.functional.silu(hidden + to_target[edges.target] + to_source[edges.source])
+        h = nn.functional.silu(hidden + edges.at_targets(to_target) + edges.at_sources(to_source))
         parts = torch.split(nn.functional.linear(h, out), sizes, dim=1)
         radial, carried, logits = (part + b for part, b in zip(parts[1:4], bias[1:4]))
         weights, total = self._weights(logits, edges)
@@ -198,7 +219,7 @@ class ImageAttention(nn.Module):
         weights = torch.exp(_LOGIT_BOUND * torch.tanh(logits / _LOGIT_BOUND)) * edges.cutoff[:, None]
         weights = weights.to(edges.cutoff.dtype)
         total = edges.sums(weights)
-        return weights / (1 + total)[edges.target], total / (1 + total)
+        return weights / edges.at_targets(1 + total), total / (1 + total)
 
     def _by_channel(self, weights: Tensor, channels: int) -> Float[Tensor, "edges channels"]:
         """The weight of each channel's head, as a product with zeros and ones: exact, and faster than a gather."""

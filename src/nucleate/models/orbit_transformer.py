@@ -405,7 +405,7 @@ class OrbitTransformer(nn.Module):
         """
         crystal = crystals.orbit_to_crystal
         projected = (polar[crystal] * forces[:, None, :]).sum(dim=2)
-        return forces - _pool(projected * share[:, None], crystal, len(crystals))[crystal]
+        return forces - _pool(projected * share[:, None], crystal, len(crystals)).index_select(0, crystal)
 
     def _stress(
         self,
@@ -426,7 +426,7 @@ class OrbitTransformer(nn.Module):
             summed = (q * self.stress_tensors(s)[:, None, :]).mean(dim=2)
             local = local + combination(summed, surroundings.tensors.basis)
         # the tensor of image a is R_a T R_a^T
-        image = rotations @ local[edges.atom_orbit] @ rotations.mT
+        image = rotations @ edges.of_atoms(local) @ rotations.mT
         total = _pool(image, crystals.orbit_to_crystal[edges.atom_orbit], len(crystals))
         stress = total / crystals.num_atoms_primitive[:, None, None]
         if surroundings.stars is not None:
@@ -446,7 +446,7 @@ class OrbitTransformer(nn.Module):
         to_target = nn.functional.linear(s, of_target, first.bias).to(dtype)
         to_source = nn.functional.linear(s, of_source).to(dtype)
         hidden = nn.functional.linear(edges.basis.to(dtype), of_edge.to(dtype))
-        hidden = hidden + to_target.index_select(0, edges.target) + to_source.index_select(0, edges.source)
+        hidden = hidden + edges.at_targets(to_target) + edges.at_sources(to_source)
         # not a product of matrix and vector, whose last rows are rounded otherwise on a CPU
         strength = (nn.functional.silu(hidden) * last.weight[0].to(dtype)).sum(dim=1)
         return (strength + last.bias.to(dtype)).to(s.dtype)
