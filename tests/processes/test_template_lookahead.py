@@ -42,6 +42,7 @@ CONDITIONS = {
     "chemical system": {"required": [8, 22], "allowed": [8, 22], "max_atoms": 3},
     "one allowed": {"allowed": [8], "max_atoms": 4},
     "exact total": {"allowed": [8, 22], "min_atoms": 3, "max_atoms": 3},
+    "any of three": {"allowed": [8, 22, 38], "max_atoms": 2},
     "range": {"required": [8], "allowed": [8, 22, 38], "min_atoms": 2, "max_atoms": 2},
 }
 
@@ -61,14 +62,15 @@ def test_feasible_parts_are_exactly_those_of_possible_templates(number: int, con
 
 
 @pytest.mark.parametrize("number", [2, 99, 123, 221])
-def test_masks_are_the_next_steps_of_possible_templates(number: int) -> None:
-    c = template_constraint(space_groups=[number], composition={8: 2, 22: 1})
+@pytest.mark.parametrize("condition", ["composition", "exact total", "range", "any of three"])
+def test_masks_are_the_next_steps_of_possible_templates(number: int, condition: str) -> None:
+    c = template_constraint(space_groups=[number], **CONDITIONS[condition])
     lookahead, possible = Lookahead(c), _possible_parts(c, number)
     for orbits in possible:
         after = {
             (p, z)
             for p in range(len(lookahead.next_orbit(number, orbits).positions))
-            for z in (8, 22)
+            for z in c.allowed
             if tuple(sorted((*orbits, (p, z)))) in possible
         }
         masks = lookahead.next_orbit(number, orbits)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 import numpy as np
 
@@ -146,10 +149,16 @@ def shortest_distances(crystal: Crystal) -> tuple[float, float]:
         radius *= 1.5
 
 
-def _found_group(crystal: Crystal) -> int | None:
-    # Sampling needs no symmetry search; this check is made where moyopy is installed.
+@cache
+def _symmetry_search() -> Callable[..., Any] | None:
+    """What looks for the group where moyopy is installed; sampling needs none."""
     try:
-        from nucleate.crystal.encoding import analyse  # noqa: PLC0415
+        from nucleate.crystal.encoding import analyse  # noqa: PLC0415  (loads moyopy)
     except ModuleNotFoundError:
         return None
-    return analyse(crystal.unit_cell("primitive"), symprec=FOUND_SYMPREC).number
+    return analyse
+
+
+def _found_group(crystal: Crystal) -> int | None:
+    analyse = _symmetry_search()
+    return None if analyse is None else analyse(crystal.unit_cell("primitive"), symprec=FOUND_SYMPREC).number

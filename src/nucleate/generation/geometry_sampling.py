@@ -31,8 +31,8 @@ from nucleate.processes.sampler import Guide
 MAX_EDGES, MAX_EDGES_CPU = 500_000, 20_000
 """Most edges of the neighbour graph in one pass of the network, estimated; about 1 kB of memory each per layer.
 
-An accelerator takes as long for a few crystals as for thousands. On a CPU fewer edges take a sixth less time, since more
-of them stay in its cache."""
+An accelerator takes about as long for a few crystals as for a thousand. On a CPU fewer edges take a sixth less time,
+since more of them stay in its cache."""
 
 LEAST_CRYSTALS = 16
 """Fewest crystals in one pass. CPU libraries compute matrix products of few rows (up to 8 seen) in another order, and

@@ -76,7 +76,9 @@ class Lookahead:
         self._groups: np.ndarray | None = None
         self._classes_of: tuple[int, Orbits] | None = None
         self._classes: list[tuple[int, list[int]]] = []
-        self._ascending = np.array(sorted(constraint.allowed))
+        self._ascending = sorted(constraint.allowed)
+        told_apart = constraint.required or constraint.slots or constraint.neutral
+        self._anonymous = constraint.counts is None and not told_apart
         self._fresh = FreshElements(sorted(constraint.allowed - constraint.required))
 
     # ---- questions -------------------------------------------------------------------------------------------
@@ -91,6 +93,7 @@ class Lookahead:
 
     def next_orbit(self, number: int, orbits: Orbits) -> NextOrbit:
         """Whether the template may end, and the positions its next orbit may take."""
+        orbits, _ = self._renamed(orbits)
         key = (number, len(orbits), tuple(sorted(orbits)))
         if key not in self._next:
             positions = np.array(
@@ -107,13 +110,35 @@ class Lookahead:
 
     def elements(self, number: int, orbits: Orbits, position: int) -> Bool[np.ndarray, "elements"]:
         """By atomic number - 1, whether the next orbit on this position may be of that element."""
+        orbits, names = self._renamed(orbits)
         key = (number, len(orbits), tuple(sorted(orbits)), position)
         if key not in self._elements:
             allowed = np.zeros(NUM_ELEMENTS, dtype=bool)
             for z, alike in self._element_classes(number, orbits, position):
                 allowed[np.array(alike) - 1] = self.feasible(number, (*orbits, (position, z)))
             self._elements[key] = allowed
-        return self._elements[key]
+        allowed = self._elements[key]
+        if not names:
+            return allowed
+        own = np.zeros(NUM_ELEMENTS, dtype=bool)
+        fresh = self._ascending[len(names) :]
+        own[np.array(self._ascending) - 1] = bool(fresh) and allowed[fresh[0] - 1]
+        for z, name in names.items():
+            own[z - 1] = allowed[name - 1]
+        return own
+
+    def _renamed(self, orbits: Orbits) -> tuple[Orbits, dict[int, int]]:
+        """The orbits with the first allowed elements, in the order of their positions, and which stands for which.
+
+        What is remembered of a template then serves all that differ from it in their elements. As they are where the
+        constraint tells elements apart.
+        """
+        if not self._anonymous:
+            return orbits, {}
+        by_element = _by_element(orbits)
+        order = sorted(by_element, key=lambda z: (by_element[z], z))
+        names = dict(zip(order, self._ascending))
+        return tuple(sorted((p, names[z]) for p, z in orbits)), names
 
     def may_end(self, number: int, orbits: Orbits) -> bool:
         """Whether the template is as asked without another orbit."""
@@ -205,7 +230,7 @@ class Lookahead:
         rows = sorted((positions, z) for z, positions in _by_element(orbits).items())
         present = {z for _, z in rows}
         missing = sorted(c.required - present)
-        others = (z for z in self._ascending.tolist() if z not in present and z not in c.required)
+        others = (z for z in self._ascending if z not in present and z not in c.required)
         fresh = list(itertools.islice(others, 2))
         total = sum(_placed(number, orbits).values())
         order, elements = [z for _, z in rows], tuple(positions for positions, _ in rows)
@@ -294,10 +319,14 @@ class Lookahead:
     def _alike(self, number: int, orbits: Orbits) -> list[tuple[int, list[int]]]:
         c = self.constraint
         by_element, placed = _by_element(orbits), _placed(number, orbits)
-        named = {s.element for s in c.slots[len(orbits) :]}
+        named = {s.element for s in c.slots[len(orbits) :] if s.element is not None}
         wanted = dict(c.counts or ())
         classes: dict[object, list[int]] = defaultdict(list)
-        for z in self._ascending.tolist():
+        apart = {*by_element, *c.required, *named}
+        plain = c.counts is None and not c.neutral  # where all elements that are not set apart are alike
+        if plain and (others := [z for z in self._ascending if z not in apart]):
+            classes[()] = others
+        for z in sorted(apart & c.allowed) if plain else self._ascending:
             if z in named:
                 classes[z].append(z)
             elif c.counts is not None:
