@@ -5,9 +5,10 @@
 With ``--template`` the template network is trained instead, with and without its charge balance. Without it, both
 train the geometry network with the same settings on the same store: the bare loop draws batches, noises them and
 steps the optimiser, nothing else; `nucleate train` adds Lightning, the moving average, the NaN guard, metrics and the
-stream. Seconds are processor seconds of one thread, so that other work on the machine does not count; the first steps
-(compiling) are left out. The peak is that of a square matrix product of the same type, measured in the same run;
-operations are those torch counts in one training step.
+stream. Seconds are processor seconds of one thread, so that other work on the machine does not count, or with
+``--device cuda`` those of the clock; the first steps (compiling) are left out. The peak is that of a square matrix
+product of the same type, measured in the same run; operations are those torch counts in one training step.
+On an accelerator ``--kernels`` also lists what its time goes to.
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ import argparse
 import resource
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
 import torch
+from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from nucleate.data import Store
@@ -36,19 +39,31 @@ from nucleate.training.train import train
 from real_structures import describe_run, print_run, write_json
 
 
-def matmul_peak(dtype: torch.dtype, seconds: float = 2.0) -> float:
-    """Operations per second of a 2048 x 2048 matrix product."""
-    a = torch.randn(2048, 2048).to(dtype)
+def seconds_on(device: str) -> float:
+    """Processor seconds of this process, or the clock once an accelerator has done what it was given."""
+    if device == "cpu":
+        return time.process_time()
+    torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def matmul_peak(dtype: torch.dtype, device: str, seconds: float = 2.0) -> float:
+    """Operations per second of a square matrix product, 2048 rows on a CPU and 8192 elsewhere."""
+    size, at_once = (2048, 1) if device == "cpu" else (8192, 10)
+    a = torch.randn(size, size, device=device).to(dtype)
     a @ a
-    rounds, start = 0, time.process_time()
-    while time.process_time() - start < seconds:
-        a @ a
-        rounds += 1
-    return rounds * 2 * 2048**3 / (time.process_time() - start)
+    rounds, start = 0, seconds_on(device)
+    while seconds_on(device) - start < seconds:
+        for _ in range(at_once):
+            a @ a
+        rounds += at_once
+    return rounds * 2 * size**3 / (seconds_on(device) - start)
 
 
-def peak_memory_gb() -> float:
-    """The most this process has held."""
+def peak_memory_gb(device: str = "cpu") -> float:
+    """The most this process has held, on the accelerator where there is one."""
+    if device != "cpu":
+        return torch.cuda.max_memory_allocated() / 1e9
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
 
 
@@ -65,22 +80,25 @@ def stream_of(store: Store, config: TrainingConfig) -> CrystalStream:
     return CrystalStream(store.split("train"), tokens={}, limits=limits, seed=0)
 
 
-def bare_loop(store: Store, config: TrainingConfig, steps: int, warm_up: int) -> dict[str, float]:
+def bare_loop(
+    store: Store, config: TrainingConfig, steps: int, warm_up: int, *, device: str, kernels: bool
+) -> dict[str, float]:
     """Crystals per second and operations per crystal of the loop alone."""
     stream = stream_of(store, config)
     choice = ProcessChoice.fit(
-        stream.load_window(0, 0).crystals,
+        stream.load_window(0, 0).crystals.to(device),
         kind=config.process,
         schedule=config.schedule,
         solver=config.sampling_solver,
     )
     task = GeometryTask(choice, time_power=config.time_power)
-    network = OrbitTransformer(config.geometry)
+    network = OrbitTransformer(config.geometry).to(device)
     optimiser = torch.optim.AdamW(network.parameters(), lr=config.learning_rate)
     mixed = config.precision == "bf16-mixed"
 
     def step(content, number: int) -> None:
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=mixed):
+        content = content.to(device)
+        with torch.autocast(device, dtype=torch.bfloat16, enabled=mixed):
             loss = task.losses(network, task.prepare(content, number, noise_level=1.0))["loss"]
         optimiser.zero_grad()
         loss.backward()
@@ -92,18 +110,20 @@ def bare_loop(store: Store, config: TrainingConfig, steps: int, warm_up: int) ->
     with FlopCounterMode(display=False) as counter:
         step(first.content, 0)
     per_crystal = counter.get_total_flops() / len(first)
-    if compiles(config.compile, "cpu"):
+    if kernels:
+        print_kernels(lambda: step(first.content, 0))
+    if compiles(config.compile, device):
         compile_layers(network)
     crystals, since = 0, 0.0
     for number, batch in enumerate(batches, start=1):
         step(batch.content, number)
         if number == warm_up:
-            since = time.process_time()
+            since = seconds_on(device)
         elif number > warm_up:
             crystals += len(batch)
         if number == warm_up + steps:
             break
-    seconds = time.process_time() - since
+    seconds = seconds_on(device) - since
     return {
         "crystals_per_second": crystals / seconds,
         "operations_per_crystal": per_crystal,
@@ -111,12 +131,21 @@ def bare_loop(store: Store, config: TrainingConfig, steps: int, warm_up: int) ->
     }
 
 
-def whole_program(store: Path, config: TrainingConfig, warm_up: int) -> float:
+def print_kernels(step: Callable[[], None]) -> None:
+    """What an accelerator spends a step on, without compiled layers: kernels and the operations that start them."""
+    step()
+    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler:
+        step()
+        torch.cuda.synchronize()
+    print(profiler.key_averages().table(sort_by="cuda_time_total", row_limit=30, max_name_column_width=60))
+
+
+def whole_program(store: Path, config: TrainingConfig, warm_up: int, device: str = "cpu") -> float:
     """Steps per second of `nucleate train` after the warm-up."""
     marks: dict[int, float] = {}
 
     def note(progress: TrainingProgress) -> None:
-        marks[progress.step] = time.process_time()
+        marks[progress.step] = seconds_on(device)
 
     with tempfile.TemporaryDirectory() as folder:
         train(store, config, out=Path(folder) / "run", on_progress=note)
@@ -148,6 +177,8 @@ def main() -> None:
     parser.add_argument("--precision", choices=("bf16-mixed", "32-true"), default="bf16-mixed")
     parser.add_argument("--compile", choices=("auto", "off"), default="auto")
     parser.add_argument("--weights", type=Path, help="take the sizes of these weights' geometry network")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--kernels", action="store_true", help="list what an accelerator's time goes to")
     parser.add_argument("--template", action="store_true", help="the template network, batches of 128 usual")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
@@ -162,10 +193,13 @@ def main() -> None:
         max_steps=options.steps + options.warm_up,
         batch_size=options.batch_size,
         precision=options.precision,
-        compile="on" if compiles(options.compile, "cpu") else "off",
+        # limits that suit 64 crystals would cut larger batches short
+        max_edges=max(40_000, 600 * options.batch_size),
+        max_batch_atoms=max(6_000, 90 * options.batch_size),
+        compile="on" if compiles(options.compile, options.device) else "off",
         validate_every=100_000,
         log_every=10,
-        accelerator="cpu",
+        accelerator="cpu" if options.device == "cpu" else "gpu",
         geometry=sizes,
     )
     if options.template:
@@ -175,14 +209,16 @@ def main() -> None:
         write_json(options.out, {"run": run, "figures": rates})
         return
     store = Store.open(options.store)
-    peak = matmul_peak(torch.bfloat16 if options.precision == "bf16-mixed" else torch.float32)
-    figures = bare_loop(store, config, options.steps, options.warm_up)
-    rate = whole_program(options.store, config, options.warm_up)
+    peak = matmul_peak(torch.bfloat16 if options.precision == "bf16-mixed" else torch.float32, options.device)
+    figures = bare_loop(
+        store, config, options.steps, options.warm_up, device=options.device, kernels=options.kernels
+    )
+    rate = whole_program(options.store, config, options.warm_up, options.device)
     figures["train_crystals_per_second"] = rate * figures["crystals_per_step"]
     figures["matmul_peak"] = peak
     for name in ("crystals_per_second", "train_crystals_per_second"):
         figures[f"{name}_share_of_peak"] = figures[name] * figures["operations_per_crystal"] / peak
-    figures["peak_memory_gb"] = peak_memory_gb()
+    figures["peak_memory_gb"] = peak_memory_gb(options.device)
     print(f"bare loop        {figures['crystals_per_second']:8.1f} crystals/s  "
           f"{100 * figures['crystals_per_second_share_of_peak']:5.1f} % of the peak")  # fmt: skip
     print(f"nucleate train   {figures['train_crystals_per_second']:8.1f} crystals/s  "
