@@ -69,8 +69,12 @@ def generate(
     n: Annotated[int, typer.Option("-n", min=1, help="Crystals wanted.")] = 8,
     seed: Annotated[int, typer.Option(min=0, help="The same seed, the same crystals.")] = 0,
     batch_size: Annotated[
-        int, typer.Option(min=1, help="Crystals sampled together and written together.")
-    ] = 256,
+        int | None,
+        typer.Option(
+            min=1,
+            help="Crystals sampled together and written together; 256, and 1000 on an accelerator, if not given.",
+        ),
+    ] = None,
     steps: Annotated[
         int, typer.Option(min=1, help="Passes of the geometry network from noise to crystal.")
     ] = 8,

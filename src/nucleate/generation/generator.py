@@ -40,7 +40,8 @@ from nucleate.processes.joint_process import JointProcess, template_batch
 from nucleate.processes.template_constraints import TemplateConstraint
 from nucleate.processes.template_process import SampledTemplate, TemplateTemperature
 
-BATCH_SIZE = 256
+BATCH_SIZE, BATCH_SIZE_CPU = 1_000, 256
+"""Crystals sampled together by default. An accelerator takes about as long for a thousand as for a few."""
 STEPS = 8
 TEMPERATURE = TemplateTemperature(group=0.85, positions=0.7, elements=0.8)
 """Measured de novo: space groups, numbers of elements and of atoms are then as near to held-out crystals as training
@@ -164,7 +165,7 @@ class Generator:
         n: int = 1,
         seed: int = 0,
         *,
-        batch_size: int = BATCH_SIZE,
+        batch_size: int | None = None,
         steps: int = STEPS,
         restarts: int = RESTARTS,
         autoguidance: float | None = None,
@@ -188,7 +189,8 @@ class Generator:
             condition: what is given; nothing by default.
             n: crystals wanted.
             seed: crystal i comes from stream (seed, i).
-            batch_size: crystals sampled together, and how often results are written.
+            batch_size: crystals sampled together, and how often results are written; by default 256, and 1,000 on an
+                accelerator.
             steps: passes of the geometry network from noise to crystal.
             restarts: times that a finished geometry gets noise of the level 0.4 again and is denoised once more.
             autoguidance: how far every guess is led away from that of the weaker network in the weights; by default
@@ -219,6 +221,8 @@ class Generator:
             KeyboardInterrupt: Ctrl-C; with ``out`` everything finished is kept.
         """
         condition = condition or Condition()
+        if batch_size is None:
+            batch_size = BATCH_SIZE_CPU if self.device.type == "cpu" else BATCH_SIZE
         for name, value in (
             ("n", n),
             ("batch_size", batch_size),
