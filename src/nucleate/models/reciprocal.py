@@ -127,7 +127,7 @@ def structure_factors(
 ) -> tuple[Float[Tensor, "stars c"], Float[Tensor, "stars c"]]:
     """Real and imaginary part of ``F_c(G) = 1/N sum over all images a of q_c e^{i G.r_a}``."""
     dtype = stars.cosine.dtype
-    spread = (charges.to(dtype) * stars.share[:, None])[stars.orbit]
+    spread = (charges.to(dtype) * stars.share[:, None]).index_select(0, stars.orbit)
     parts = torch.cat([spread * stars.cosine[:, None], spread * stars.sine[:, None]], dim=1)
     summed = parts.new_zeros(stars.weights.shape[0], parts.shape[1]).index_add_(0, stars.star, parts)
     real, imaginary = summed.chunk(2, dim=1)
@@ -171,7 +171,7 @@ class ReciprocalExchange(nn.Module):
             ],
             dim=1,
         )
-        at_pair = filtered[stars.star]
+        at_pair = filtered.index_select(0, stars.star)
         real, imaginary, vector_real, vector_imaginary = at_pair.chunk(4, dim=1)
         potential = real * stars.cosine[:, None] + imaginary * stars.sine[:, None]
         field = (
