@@ -11,6 +11,7 @@ from typing import Any
 from nucleate.cli.generate import parse_strengths, parse_temperature
 from nucleate.generation.generator import (
     AUTOGUIDANCE,
+    CHARGE_WEIGHT,
     GUIDANCE,
     LATTICE_TEMPERATURE,
     RESTARTS,
@@ -20,7 +21,7 @@ from nucleate.generation.generator import (
 
 
 def add_sampling_options(parser: argparse.ArgumentParser) -> None:
-    """--steps, --restarts, --autoguidance, --candidates, --ranked, temperatures, --guidance and --mixed-precision."""
+    """--steps, --restarts, --autoguidance, --candidates, --ranked, temperatures, --charge-weight and more."""
     add = parser.add_argument_group("sampling").add_argument
     add("--steps", type=int, default=STEPS)
     add("--restarts", type=int, default=RESTARTS)
@@ -28,6 +29,12 @@ def add_sampling_options(parser: argparse.ArgumentParser) -> None:
     add("--candidates", type=int, default=1, help="geometries per crystal, the likeliest kept")
     add("--ranked", type=int, default=0, help="templates drawn beforehand, the most frequent come first")
     add("--temperature", default=str(TEMPERATURE), help="of the templates")
+    add(
+        "--charge-weight",
+        type=float,
+        default=CHARGE_WEIGHT,
+        help="of charge balance in the choice of elements",
+    )
     add("--lattice-temperature", type=float, default=LATTICE_TEMPERATURE)
     add("--guidance", action="append", metavar="TERM=STRENGTH", help="[default: the package's]")
     add("--mixed-precision", action="store_true", help="matrix products in bfloat16")
@@ -42,6 +49,7 @@ def sampling_settings(options: argparse.Namespace) -> dict[str, Any]:
         "candidates": options.candidates,
         "ranked": options.ranked,
         "temperature": parse_temperature(options.temperature),
+        "charge_weight": options.charge_weight,
         "lattice_temperature": options.lattice_temperature,
         "guidance": parse_strengths(options.guidance) if options.guidance else dict(GUIDANCE),
         "mixed_precision": options.mixed_precision,

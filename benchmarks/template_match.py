@@ -168,7 +168,8 @@ def main() -> None:
     truth = held_out(options.data, options.pool, options.size, options.seed)
     checkpoint = load_checkpoint(options.weights, device=options.device)
     settings = sampling_settings(options)
-    del settings["temperature"], settings["ranked"]  # the templates are given
+    for name in ("temperature", "ranked", "charge_weight"):  # the templates are given
+        del settings[name]
     if settings["autoguidance"] is None:
         settings["autoguidance"] = 0.0 if checkpoint.weak is None else AUTOGUIDANCE
     figures = {}

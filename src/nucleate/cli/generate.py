@@ -110,6 +110,14 @@ def generate(
             "network's own distribution, below 1 is more typical.",
         ),
     ] = "0.85,0.7,0.8",
+    charge_weight: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            help="How often charge balance counts in the choice of elements where the formula is open: 1 is as the "
+            "network learned it, more gives more compositions that balance.",
+        ),
+    ] = 3.0,
     lattice_temperature: Annotated[
         float, typer.Option(min=0, help="Of the noise the lattice starts from; below 1 is more typical.")
     ] = 0.5,
@@ -203,6 +211,7 @@ def generate(
             candidates=candidates,
             ranked=ranked,
             temperature=parse_temperature(temperature),
+            charge_weight=charge_weight,
             lattice_temperature=lattice_temperature,
             guidance=parse_strengths(guidance) if guidance else None,
             mixed_precision=mixed_precision,

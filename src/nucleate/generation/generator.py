@@ -46,6 +46,7 @@ STEPS = 8
 TEMPERATURE = TemplateTemperature(group=0.85, positions=0.7, elements=0.8)
 """Measured de novo: space groups, numbers of elements and of atoms are then as near to held-out crystals as training
 ones are; one temperature for all reaches some of them only (docs/generator-benchmarks.md)."""
+CHARGE_WEIGHT = 3.0
 RESTARTS = 3
 """A quarter more time than 20 steps without restarts, and far more matches (docs/weights.md)."""
 AUTOGUIDANCE = 1.5
@@ -100,10 +101,15 @@ class _Settings:
     autoguidance: float
     candidates: int
     temperature: TemplateTemperature
+    charge_weight: float
     lattice_temperature: float
     source: int
     guidance: tuple[tuple[str, float], ...]
     mixed_precision: bool
+
+    def of_templates(self) -> dict[str, Any]:
+        """What ``draw_templates`` and ``ranked_templates`` are told."""
+        return {name: getattr(self, name) for name in ("source", "temperature", "charge_weight")}
 
 
 @dataclass(frozen=True)
@@ -172,6 +178,7 @@ class Generator:
         candidates: int = 1,
         ranked: int = 0,
         temperature: TemplateTemperature | float = TEMPERATURE,
+        charge_weight: float = CHARGE_WEIGHT,
         lattice_temperature: float = LATTICE_TEMPERATURE,
         guidance: Mapping[str, float] | None = None,
         mixed_precision: bool = False,
@@ -202,6 +209,8 @@ class Generator:
                 first crystal is the best answer to a formula. Those before the n-th are the same whatever n is.
             temperature: of the template's choices, one number or one each for group, positions and elements: 1 is the
                 network's own distribution, below 1 is more typical.
+            charge_weight: how often what charge balance says of the next element is counted where the composition is
+                open: 1 is the network's own distribution, 0 leaves it out, more gives more compositions that balance.
             lattice_temperature: scale of the lattice noise that the geometry starts from; below 1 the cells are more
                 typical, 0 is the most typical one.
             guidance: strength of each soft physical term that pulls on the geometry while it is sampled: distance,
@@ -237,8 +246,10 @@ class Generator:
         autoguidance = self._autoguidance(autoguidance)
         check_workers(workers, self.device)
         temperature = TemplateTemperature.of(temperature)
-        if not lattice_temperature >= 0:
-            raise ConditionError(f"lattice_temperature must not be negative, got {lattice_temperature}")
+        scales = {"lattice_temperature": lattice_temperature, "charge_weight": charge_weight}
+        for name, scale in scales.items():
+            if not 0 <= scale < math.inf:
+                raise ConditionError(f"{name} must be a number that is not negative, got {scale}")
         guidance = dict(GUIDANCE if guidance is None else guidance)
         settings = _Settings(
             seed,
@@ -247,6 +258,7 @@ class Generator:
             autoguidance,
             candidates,
             temperature,
+            charge_weight,
             lattice_temperature,
             self._source_token(condition),
             tuple(sorted(guidance.items())),
@@ -262,6 +274,7 @@ class Generator:
             "candidates": candidates,
             "ranked": ranked,
             "temperature": asdict(temperature),
+            "charge_weight": charge_weight,
             "lattice_temperature": lattice_temperature,
             "guidance": guidance,
             "mixed_precision": mixed_precision,
@@ -327,9 +340,7 @@ class Generator:
             templates = [one.template for one in chosen_templates]
             shares = [one.share for one in chosen_templates]
         else:
-            templates = draw_templates(
-                self.template, condition, streams, source=settings.source, temperature=settings.temperature
-            )
+            templates = draw_templates(self.template, condition, streams, **settings.of_templates())
         report(0.2)
         seeds = [int(s.integers(2**63)) for s in streams]
         whole = template_batch(templates).to(self.device)
@@ -376,11 +387,8 @@ class Generator:
         """The ranked templates that all blocks of a run share; none of no draws."""
         if not draws:
             return []
-        source, temperature = settings.source, settings.temperature
         with one_thread():
-            return ranked_templates(
-                self.template, condition, settings.seed, draws, source=source, temperature=temperature
-            )
+            return ranked_templates(self.template, condition, settings.seed, draws, **settings.of_templates())
 
     def _autoguidance(self, asked: float | None) -> float:
         if asked is None:

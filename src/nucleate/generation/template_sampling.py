@@ -43,14 +43,22 @@ class TemplateModel:
         network: in evaluation mode.
         constraints: what is asked of each crystal.
         source: data source token of all.
+        charge_weight: how often what charge balance says of the next element is counted where the composition is open.
     """
 
     def __init__(
-        self, network: TemplateTransformer, constraints: Sequence[TemplateConstraint], *, source: int
+        self,
+        network: TemplateTransformer,
+        constraints: Sequence[TemplateConstraint],
+        *,
+        source: int,
+        charge_weight: float = 1.0,
     ) -> None:
         self.network = network
         self.device = network.element_table.device
         self.asked = _asked([_target(c) for c in constraints], source)
+        is_open = torch.tensor([c.counts is None for c in constraints], dtype=torch.bool)
+        self._charge_weights = torch.where(is_open, charge_weight, 1.0)
         self._states: TemplateStates | None = None
         self._batch: TemplateBatch | None = None
         self._row_of: dict[int, int] = {}
@@ -96,6 +104,7 @@ class TemplateModel:
             crystals=rows,
             steps=torch.zeros_like(rows),
             positions=positions.to(self.device),
+            charge_weights=self._charge_weights[state.crystals].to(self.device),
         )
         return logits.float().cpu()
 
@@ -107,17 +116,20 @@ def draw_templates(
     *,
     source: int = 0,
     temperature: TemplateTemperature | float = 1.0,
+    charge_weight: float = 1.0,
 ) -> list[SampledTemplate]:
     """One template per random stream, each exactly as the condition asks.
 
     The number of formula units is drawn first, from the network's probabilities over those that some group can
-    hold, at the temperature of the positions; then the group, then orbits one by one (``sample_templates``).
+    hold, at the temperature of the positions; then the group, then orbits one by one (``sample_templates``). Where the
+    composition is open, elements are drawn from ``p(z) ~ p_network(z) exp((charge_weight - 1) s(z))``, s the part of
+    the network's log odds that comes from charge balance.
     """
     temperature = TemplateTemperature.of(temperature)
     chosen = _draw_constraints(
         network, condition, generators, source=source, temperature=temperature.positions
     )
-    model = TemplateModel(network, chosen, source=source)
+    model = TemplateModel(network, chosen, source=source, charge_weight=charge_weight)
     return sample_templates(model, chosen, generators, temperature=temperature)
 
 
@@ -142,6 +154,7 @@ def ranked_templates(
     *,
     source: int = 0,
     temperature: TemplateTemperature | float = 1.0,
+    charge_weight: float = 1.0,
 ) -> list[RankedTemplate]:
     """The different templates among some draws, the most frequent first and of equally frequent ones the first drawn.
 
@@ -155,9 +168,12 @@ def ranked_templates(
         draws: templates drawn.
         source: data source token.
         temperature: of the choices.
+        charge_weight: see ``draw_templates``.
     """
     streams = [np.random.default_rng([seed, draw, _DRAWS]) for draw in range(draws)]
-    drawn = draw_templates(network, condition, streams, source=source, temperature=temperature)
+    drawn = draw_templates(
+        network, condition, streams, source=source, temperature=temperature, charge_weight=charge_weight
+    )
     keys = [crystal.bucket_key for crystal in template_batch(drawn).to_crystals()]
     first: dict[str, SampledTemplate] = dict(reversed(list(zip(keys, drawn))))
     return [RankedTemplate(first[key], count / draws) for key, count in Counter(keys).most_common()]

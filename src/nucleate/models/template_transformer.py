@@ -350,6 +350,7 @@ class TemplateTransformer(nn.Module):
         crystals: Int[Tensor, "pairs"],
         steps: Int[Tensor, "pairs"],
         positions: Int[Tensor, "pairs"],
+        charge_weights: Float[Tensor, "pairs"] | None = None,
     ) -> Float[Tensor, "pairs elements"]:
         """Log odds of the element (column z - 1) of an orbit on a position, for chosen (crystal, step, position).
 
@@ -359,6 +360,7 @@ class TemplateTransformer(nn.Module):
             crystals: row in the batch.
             steps: step of that crystal.
             positions: row of the position among all 1,731.
+            charge_weights: how often what charge balance says is counted; once by default.
         """
         state, state_hidden = self.element_state(states.state).chunk(2, dim=-1)
         position, position_hidden = self.element_position(self._position_tokens(positions)).chunk(2, dim=-1)
@@ -367,9 +369,10 @@ class TemplateTransformer(nn.Module):
         logits = self.element_logit(hidden).to(exact)
         if self.charge is not None and states.balance is not None:
             atoms = self.multiplicity[positions].long()
-            logits = logits + self.charge.element_scores(
+            scores = self.charge.element_scores(
                 states.balance, hidden, crystals=crystals, steps=steps, atoms=atoms
             )
+            logits = logits + (scores if charge_weights is None else scores * charge_weights[:, None])
         targets = batch.target_elements[crystals]
         wanted = batch.target_counts[crystals].to(exact)
         left, size = wanted - states.placed[crystals, steps], self.multiplicity[positions][:, None]
