@@ -47,8 +47,8 @@ TEMPERATURE = TemplateTemperature(group=0.85, positions=0.7, elements=0.8)
 """Measured de novo: space groups, numbers of elements and of atoms are then as near to held-out crystals as training
 ones are; one temperature for all reaches some of them only (docs/generator-benchmarks.md)."""
 CHARGE_WEIGHT = 3.0
-"""As many new compositions are valid by SMACT's rule as real ones, 2 points more than at 1; what else is measured de novo
-stays (docs/generator-benchmarks.md)."""
+"""Measured de novo: as many compositions are valid by SMACT's rule as of real crystals, 2 points more than at 1
+(docs/generator-benchmarks.md)."""
 RESTARTS = 3
 """A quarter more time than 20 steps without restarts, and far more matches (docs/weights.md)."""
 AUTOGUIDANCE = 1.5
