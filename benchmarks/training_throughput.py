@@ -60,7 +60,7 @@ def matmul_peak(dtype: torch.dtype, device: str, seconds: float = 2.0) -> float:
     return rounds * 2 * size**3 / (seconds_on(device) - start)
 
 
-def peak_memory_gb(device: str = "cpu") -> float:
+def peak_memory_gb(device: str) -> float:
     """The most this process has held, on the accelerator where there is one."""
     if device != "cpu":
         return torch.cuda.max_memory_allocated() / 1e9
@@ -140,7 +140,7 @@ def print_kernels(step: Callable[[], None]) -> None:
     print(profiler.key_averages().table(sort_by="cuda_time_total", row_limit=30, max_name_column_width=60))
 
 
-def whole_program(store: Path, config: TrainingConfig, warm_up: int, device: str = "cpu") -> float:
+def whole_program(store: Path, config: TrainingConfig, warm_up: int, device: str) -> float:
     """Steps per second of `nucleate train` after the warm-up."""
     marks: dict[int, float] = {}
 
@@ -154,7 +154,7 @@ def whole_program(store: Path, config: TrainingConfig, warm_up: int, device: str
     return (last - first) / (marks[last] - marks[first])
 
 
-def template_rates(store: Path, config: TrainingConfig, warm_up: int) -> dict[str, float]:
+def template_rates(store: Path, config: TrainingConfig, warm_up: int, device: str) -> dict[str, float]:
     """Crystals per second of `nucleate train` on the template network, with and without charge balance."""
     batches = islice(stream_of(Store.open(store), config), config.max_steps)
     per_step = sum(len(batch) for batch in batches) / config.max_steps
@@ -162,7 +162,7 @@ def template_rates(store: Path, config: TrainingConfig, warm_up: int) -> dict[st
     for name, on in (("with charge balance", True), ("without", False)):
         sizes = replace(config.template, charge_balance=on)
         rates[name] = per_step * whole_program(
-            store, replace(config, part="template", template=sizes), warm_up
+            store, replace(config, part="template", template=sizes), warm_up, device
         )
         print(f"template, {name:20s}{rates[name]:8.1f} crystals/s", flush=True)
     return rates
@@ -182,6 +182,8 @@ def main() -> None:
     parser.add_argument("--template", action="store_true", help="the template network, batches of 128 usual")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
+    if options.kernels and options.device == "cpu":
+        parser.error("--kernels is for an accelerator: give --device cuda too")
     run = describe_run(**vars(options))
     print_run(run)
     torch.set_num_threads(1)
@@ -193,9 +195,9 @@ def main() -> None:
         max_steps=options.steps + options.warm_up,
         batch_size=options.batch_size,
         precision=options.precision,
-        # limits that suit 64 crystals would cut larger batches short
-        max_edges=max(40_000, 600 * options.batch_size),
-        max_batch_atoms=max(6_000, 90 * options.batch_size),
+        # the usual limits, which would cut batches of hundreds short
+        max_edges=max(40_000, 300 * options.batch_size),
+        max_batch_atoms=max(6_000, 45 * options.batch_size),
         compile="on" if compiles(options.compile, options.device) else "off",
         validate_every=100_000,
         log_every=10,
@@ -203,8 +205,8 @@ def main() -> None:
         geometry=sizes,
     )
     if options.template:
-        rates = template_rates(options.store, config, options.warm_up)
-        rates["peak_memory_gb"] = peak_memory_gb()
+        rates = template_rates(options.store, config, options.warm_up, options.device)
+        rates["peak_memory_gb"] = peak_memory_gb(options.device)
         print(f"peak memory      {rates['peak_memory_gb']:8.2f} GB")
         write_json(options.out, {"run": run, "figures": rates})
         return

@@ -111,7 +111,11 @@ class _Settings:
 
     def of_templates(self) -> dict[str, Any]:
         """What ``draw_templates`` and ``ranked_templates`` are told."""
-        return {name: getattr(self, name) for name in ("source", "temperature", "charge_weight")}
+        return {
+            "source": self.source,
+            "temperature": self.temperature,
+            "charge_weight": self.charge_weight,
+        }
 
 
 @dataclass(frozen=True)

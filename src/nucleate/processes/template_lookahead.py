@@ -77,6 +77,7 @@ class Lookahead:
         self._classes_of: tuple[int, Orbits] | None = None
         self._classes: list[tuple[int, list[int]]] = []
         self._ascending = sorted(constraint.allowed)
+        self._columns = np.array(self._ascending) - 1
         told_apart = constraint.required or constraint.slots or constraint.neutral
         self._anonymous = constraint.counts is None and not told_apart
         self._fresh = FreshElements(sorted(constraint.allowed - constraint.required))
@@ -122,7 +123,7 @@ class Lookahead:
             return allowed
         own = np.zeros(NUM_ELEMENTS, dtype=bool)
         fresh = self._ascending[len(names) :]
-        own[np.array(self._ascending) - 1] = bool(fresh) and allowed[fresh[0] - 1]
+        own[self._columns] = bool(fresh) and allowed[fresh[0] - 1]
         for z, name in names.items():
             own[z - 1] = allowed[name - 1]
         return own
