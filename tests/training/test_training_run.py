@@ -428,30 +428,6 @@ def test_ctrl_c_keeps_what_is_done(
     assert _equal(_weights(whole.weights, "template"), _weights(report.weights, "template"))
 
 
-def test_two_processes_train_one_network(store_path: Path, small_config: Configs, tmp_path: Path) -> None:
-    config = small_config(part="geometry", max_steps=2, validate_every=2, devices=2)
-    (tmp_path / "config.yaml").write_text(config_yaml(config))
-    code = (
-        "import sys; from nucleate.training.config import read_config; from nucleate.training.train import train\n"
-        "report = train(sys.argv[1], read_config(sys.argv[2]), out=sys.argv[3])\n"
-        "print('costs', report.costs['geometry']['processes'], report.validation['geometry']['loss'])\n"
-    )
-    (tmp_path / "run.py").write_text(code)
-    arguments = [sys.executable, tmp_path / "run.py", store_path, tmp_path / "config.yaml", tmp_path / "run"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    result = subprocess.run(
-        [str(a) for a in arguments], capture_output=True, text=True, check=False, env=environment, timeout=300
-    )
-    assert result.returncode == 0, result.stderr
-    lines = [line for line in result.stdout.splitlines() if line.startswith("costs")]
-    assert len(lines) == 2
-    assert lines[0] == lines[1]  # the ranks agree on the validation over all crystals
-    assert (
-        load_checkpoint(tmp_path / "run" / "weights.safetensors").history.training["geometry"]["processes"]
-        == 2
-    )
-
-
 BARE = """
 import importlib.abc, importlib.metadata, importlib.util, sys
 

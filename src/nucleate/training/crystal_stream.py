@@ -106,6 +106,28 @@ class TrainingBatch:
         return replace(self, content=self.content.to(device))
 
 
+@dataclass(frozen=True, eq=False)
+class ValidationBatch:
+    """One of the validation batches.
+
+    Attributes:
+        content: its crystals.
+        number: its place among the batches of all ranks; its noise is drawn from that.
+        counts: False where it only stands in for a batch that a rank has not: every rank has as many.
+    """
+
+    content: SourcedCrystals
+    number: int
+    counts: bool = True
+
+    def __len__(self) -> int:
+        return len(self.content)
+
+    def to(self, device: torch.device | str) -> ValidationBatch:
+        """The batch on another device."""
+        return replace(self, content=self.content.to(device))
+
+
 def source_names(store: Store) -> tuple[str, ...]:
     """Every data source of a store, sorted: token k is the k-th, counting from 1."""
     names: set[str] = set()

@@ -19,7 +19,7 @@ from torch.optim.swa_utils import AveragedModel
 from nucleate.errors import TrainingError
 from nucleate.training.compiling import compile_layers, compiles
 from nucleate.training.config import TrainingConfig
-from nucleate.training.crystal_stream import Cursor, SourcedCrystals, TrainingBatch
+from nucleate.training.crystal_stream import Cursor, SourcedCrystals, TrainingBatch, ValidationBatch
 from nucleate.training.losses import Losses
 from nucleate.training.optimiser import make_optimiser
 from nucleate.training.tasks import Task
@@ -232,13 +232,14 @@ class NetworkModule(pl.LightningModule):
         if self._fraction >= 1 or self.stop_asked:
             self.trainer.should_stop = True
 
-    def validation_step(self, batch: SourcedCrystals, batch_idx: int) -> None:
+    def validation_step(self, batch: ValidationBatch, batch_idx: int) -> None:
         """Add up the losses of the averaged network, on the same noise every time."""
-        seed = int(np.random.SeedSequence([self.config.seed, 7, batch_idx]).generate_state(1)[0])
+        seed = int(np.random.SeedSequence([self.config.seed, 7, batch.number]).generate_state(1)[0])
         network = self.average.module if self.average.n_averaged else self.network
-        for name, value in self.validation_task.validation(network, batch, seed).items():
-            self._sums[name] = self._sums.get(name, 0.0) + float(value) * len(batch)
-        self._sums["crystals"] = self._sums.get("crystals", 0.0) + len(batch)
+        count = len(batch) if batch.counts else 0
+        for name, value in self.validation_task.validation(network, batch.content, seed).items():
+            self._sums[name] = self._sums.get(name, 0.0) + (float(value) * count if count else 0.0)
+        self._sums["crystals"] = self._sums.get("crystals", 0.0) + count
 
     def on_validation_epoch_start(self) -> None:
         """Forget the sums of the last validation."""

@@ -34,13 +34,9 @@ from nucleate.models.growth import (
 from nucleate.models.orbit_transformer import OrbitTransformer, OrbitTransformerConfig
 from nucleate.models.template_transformer import SWITCHES, TemplateTransformer, TemplateTransformerConfig
 from nucleate.training.config import WEAK, TrainingConfig
-from nucleate.training.crystal_stream import (
-    CrystalStream,
-    SizeLimits,
-    SourcedCrystals,
-    source_names,
-)
+from nucleate.training.crystal_stream import CrystalStream, SizeLimits, source_names
 from nucleate.training.geometry_task import GeometryTask
+from nucleate.training.loaders import TrainingLoader, ValidationLoader
 from nucleate.training.network_module import NetworkModule
 from nucleate.training.part_setup import (
     check_properties,
@@ -246,8 +242,8 @@ class _PartRun:
             resume = self.folder.checkpoint(self.part)
             trainer.fit(
                 self.module,
-                train_dataloaders=_Loader(self.stream, self.module, trainer),
-                val_dataloaders=_ValidationLoader(self.val_batches, trainer) if has_val else None,
+                train_dataloaders=TrainingLoader(self.stream, self.module, trainer),
+                val_dataloaders=ValidationLoader(self.val_batches, trainer) if has_val else None,
                 ckpt_path=resume if resume.exists() else None,
                 weights_only=True,
             )
@@ -338,35 +334,6 @@ class _PartRun:
 def _comparable(loss: float) -> float:
     """A loss that is not a number is worse than any other."""
     return math.inf if math.isnan(loss) else loss
-
-
-class _Loader:
-    """The stream from the module's cursor on, with the rank and the curriculum of the trainer."""
-
-    def __init__(self, stream: CrystalStream, module: NetworkModule, trainer: pl.Trainer) -> None:
-        self.stream, self.module, self.trainer = stream, module, trainer
-
-    def __iter__(self) -> Iterator[Any]:
-        self.stream.rank, self.stream.num_ranks = self.trainer.global_rank, self.trainer.world_size
-        self.stream.ceiling = self.module.ceiling
-        self.stream.start = self.module.cursor
-        return iter(self.stream)
-
-
-class _ValidationLoader:
-    """The validation batches of a rank."""
-
-    def __init__(self, batches: list[SourcedCrystals], trainer: pl.Trainer) -> None:
-        self.batches, self.trainer = batches, trainer
-
-    def _mine(self) -> list[SourcedCrystals]:
-        return self.batches[self.trainer.global_rank :: self.trainer.world_size]
-
-    def __len__(self) -> int:
-        return len(self._mine())
-
-    def __iter__(self) -> Iterator[SourcedCrystals]:
-        return iter(self._mine())
 
 
 def _sized_as(config: TrainingConfig, start: Checkpoint) -> TrainingConfig:
