@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -12,8 +13,10 @@ from nucleate.crystal.batch import CrystalBatch
 from nucleate.data.store import Store
 from nucleate.errors import ConfigError
 from nucleate.models.checkpoint import Checkpoint
+from nucleate.models.graph import image_pairs
 from nucleate.models.property_head import PropertyHead, PropertyHeadConfig
 from nucleate.processes.choice import ProcessChoice
+from nucleate.processes.penalties import PAIR_RADIUS, energy_function
 from nucleate.training.config import TrainingConfig
 from nucleate.training.crystal_stream import (
     SizeLimits,
@@ -72,6 +75,16 @@ def process_choice(config: TrainingConfig, start: Checkpoint, crystals: CrystalB
     return ProcessChoice.from_state(
         settings, start.process_tables, lattice_mean=start.lattice_mean, lattice_std=start.lattice_std
     )
+
+
+def check_energy(config: TrainingConfig) -> None:
+    """Whether the potential of the energy penalty can be loaded, where it has a weight.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    if config.energy_weight:
+        energy_function(config.energy, partial(image_pairs, radius=PAIR_RADIUS))
 
 
 def check_properties(store: Store, names: Sequence[str]) -> None:

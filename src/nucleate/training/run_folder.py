@@ -13,6 +13,7 @@ from nucleate.errors import TrainingError
 from nucleate.models.template_transformer import SWITCHES
 from nucleate.training.config import TrainingConfig, config_yaml
 
+NON_FINITE = "non_finite.csv"
 METRICS = ("part", "step", "minutes", "split", "quantity", "value")
 _DEFAULTS = TrainingConfig(max_steps=1).to_flat() | {
     "keep": "last",
@@ -49,6 +50,8 @@ class RunFolder:
     def begin(self, config: TrainingConfig, *, data_hash: str, store: str, init: str | None) -> None:
         """Write what was asked, or check that the run in the folder is the same one.
 
+        A run of which nothing was kept is forgotten: the command that failed on a setting does not block its folder.
+
         Raises:
             TrainingError: the folder holds something else, or a run with other settings or data; only the
                 budget and the devices may change.
@@ -69,6 +72,9 @@ class RunFolder:
                     "name a new folder with --out"
                 )
             self.path.mkdir(parents=True, exist_ok=True)
+        elif not self._has_kept_something(found):
+            for path in (self.metrics, self.path / NON_FINITE):
+                path.unlink(missing_ok=True)
         else:
             differing = _differing(
                 {**_DEFAULTS, **found["config"], "data_hash": found["data_hash"], "init": found["init"]},
@@ -82,6 +88,12 @@ class RunFolder:
             asked["finished"] = found["finished"]
         self._write_state(asked)
         write_text(self.path / "config.yaml", config_yaml(config))
+
+    def _has_kept_something(self, state: Mapping[str, Any]) -> bool:
+        """Whether a part is finished, or there are weights or a checkpoint to go on from."""
+        return bool(
+            state["finished"] or self.weights.exists() or any((self.path / "checkpoints").glob("*.ckpt"))
+        )
 
     def state(self) -> dict[str, Any] | None:
         """What ``run.json`` says, None where there is no run."""
@@ -142,7 +154,7 @@ class RunFolder:
 
     def add_non_finite(self, part: str, step: int, ids: list[str], what: str) -> None:
         """Note crystals whose loss or gradient was not finite."""
-        path = self.path / "non_finite.csv"
+        path = self.path / NON_FINITE
         new = not path.exists()
         with path.open("a", newline="", encoding="utf-8") as stream:
             writer = csv.writer(stream, lineterminator="\n")

@@ -39,6 +39,7 @@ from nucleate.training.geometry_task import GeometryTask
 from nucleate.training.loaders import TrainingLoader, ValidationLoader
 from nucleate.training.network_module import NetworkModule
 from nucleate.training.part_setup import (
+    check_energy,
     check_properties,
     make_geometry_task,
     make_template_task,
@@ -96,6 +97,7 @@ def train(
     folder = RunFolder(out)
     start = load_checkpoint(init) if init is not None else Checkpoint()
     config = _sized_as(config, start)
+    check_energy(config)
     if is_main_process():
         folder.begin(
             config,
