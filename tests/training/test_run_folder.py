@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -58,3 +59,29 @@ def test_a_folder_with_something_in_it_keeps_its_settings(
     with pytest.raises(TrainingError, match="seed 2 there, 3 asked"):
         folder.begin(small_config(seed=3), **DATA, init=None)
     folder.begin(small_config(seed=2), **DATA, init=None)
+
+
+def test_other_initial_weights_of_the_same_name_are_refused(small_config: Configs, tmp_path: Path) -> None:
+    """Those of another name and the same content are the same; a run of before hashes were kept goes on."""
+    names = ("a/weights.safetensors", "b/weights.safetensors", "b/copied.safetensors")
+    for name, content in zip(names, ("first", "second", "first")):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(content)
+    first, second, copied = (tmp_path / name for name in names)
+    folder, config = RunFolder(tmp_path / "run"), small_config()
+    folder.begin(config, **DATA, init=first)
+    folder.finish("geometry", {"steps": 8, "minutes": 0.1})
+    with pytest.raises(
+        TrainingError, match=r"init 'weights\.safetensors with hash \w{32}' there, 'weights\."
+    ):
+        folder.begin(config, **DATA, init=second)
+    with pytest.raises(TrainingError, match=r"init 'weights\.safetensors' there, None asked"):
+        folder.begin(config, **DATA, init=None)
+    folder.begin(config, **DATA, init=copied)
+    state = folder.state() or {}
+    assert state["init"] == "copied.safetensors"
+    del state["init_hash"]
+    (tmp_path / "run" / "run.json").write_text(json.dumps({**state, "init": "weights.safetensors"}))
+    folder.begin(config, **DATA, init=second)
+    with pytest.raises(TrainingError, match="there, 'weights"):
+        folder.begin(config, **DATA, init=first)

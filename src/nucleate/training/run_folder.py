@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -47,20 +48,29 @@ class RunFolder:
         """Everything needed to go on with a part."""
         return self.path / "checkpoints" / f"{part}.ckpt"
 
-    def begin(self, config: TrainingConfig, *, data_hash: str, store: str, init: str | None) -> None:
+    def begin(
+        self, config: TrainingConfig, *, data_hash: str, store: str, init: str | os.PathLike[str] | None
+    ) -> None:
         """Write what was asked, or check that the run in the folder is the same one.
 
         A run of which nothing was kept is forgotten: the command that failed on a setting does not block its folder.
 
+        Args:
+            config: the settings.
+            data_hash: of the store.
+            store: where it lies.
+            init: file of the weights to start from; told apart by content, their name is kept for people.
+
         Raises:
-            TrainingError: the folder holds something else, or a run with other settings or data; only the
-                budget and the devices may change.
+            TrainingError: the folder holds something else, or a run with other settings, data or initial weights;
+                only the budget and the devices may change.
         """
         asked = {
             "config": config.to_flat(),
             "data_hash": data_hash,
             "store": store,
-            "init": init,
+            "init": None if init is None else os.path.basename(os.fspath(init)),
+            "init_hash": None if init is None else _file_hash(init),
             "finished": {},
         }
         found = self.state()
@@ -76,11 +86,7 @@ class RunFolder:
             for path in (self.metrics, self.path / NON_FINITE):
                 path.unlink(missing_ok=True)
         else:
-            differing = _differing(
-                {**_DEFAULTS, **found["config"], "data_hash": found["data_hash"], "init": found["init"]},
-                asked,
-            )
-            if differing:
+            if differing := _differing(found, asked):
                 raise TrainingError(
                     f"{self.path} holds a run with other settings ({'; '.join(differing)}): name another folder "
                     "with --out, or repeat the old settings"
@@ -170,12 +176,27 @@ def write_text(path: Path, text: str) -> None:
     os.replace(part, path)
 
 
+def _file_hash(path: str | os.PathLike[str]) -> str:
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
 def _differing(found: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
-    wanted = {**asked["config"], "data_hash": asked["data_hash"], "init": asked["init"]}
+    """What the run in a folder and the one asked for differ in, for people."""
+    there = {**_DEFAULTS, **found["config"], "data_hash": found["data_hash"], "init": _weights(found, asked)}
+    wanted = {**asked["config"], "data_hash": asked["data_hash"], "init": _weights(asked, found)}
     return [
         "other data"
         if name == "data_hash"
-        else f"{name} {found.get(name)!r} there, {wanted.get(name)!r} asked"
-        for name in sorted({*found, *wanted} - _BUDGET_KEYS)
-        if found.get(name) != wanted.get(name)
+        else f"{name} {there.get(name)!r} there, {wanted.get(name)!r} asked"
+        for name in sorted({*there, *wanted} - _BUDGET_KEYS)
+        if there.get(name) != wanted.get(name)
     ]
+
+
+def _weights(run: Mapping[str, Any], other: Mapping[str, Any]) -> str | None:
+    """What tells the initial weights of a run from those of another: their hash, their name where one has none."""
+    mine, theirs = run.get("init_hash"), other.get("init_hash")
+    if not (mine and theirs):
+        return run["init"]
+    return mine if mine == theirs else f"{run['init']} with hash {mine}"

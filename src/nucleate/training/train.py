@@ -103,7 +103,7 @@ def train(
             config,
             data_hash=store.content_hash,
             store=store.location,
-            init=None if init is None else os.path.basename(os.fspath(init)),
+            init=init,
         )
     # A run that goes on keeps the part it has already finished.
     made = load_checkpoint(folder.weights) if folder.weights.exists() else start
