@@ -45,6 +45,11 @@ def test_yaml_there_and_back(tmp_path: Path) -> None:
         ({"minutes": 1, "batch_size": 0}, "batch_size must be greater than 0, got 0"),
         ({"minutes": 1, "same_time": 1.5}, "same_time must be between 0 and 1"),
         ({"minutes": 1, "volume_weight": -1}, "volume_weight must not be negative"),
+        (
+            {"minutes": 1, "template_share": 0},
+            "template_share must lie between 0 and 1 .* got 0.0: name the one to train with part",
+        ),
+        ({"minutes": 1, "template_share": 1}, "template_share must lie between 0 and 1"),
         ({}, "needs a budget"),
     ],
 )
@@ -64,6 +69,8 @@ def test_minutes_are_shared_between_the_parts() -> None:
     config = TrainingConfig(minutes=10.0, template_share=0.25)
     assert (config.minutes_of("geometry"), config.minutes_of("template")) == (7.5, 2.5)
     assert TrainingConfig(minutes=10.0, part="template").minutes_of("template") == 10
+    assert TrainingConfig(minutes=10.0, part="template", template_share=0.0).minutes_of("template") == 10
+    assert TrainingConfig(max_steps=10, template_share=0.0).minutes_of("template") is None
 
 
 def test_budget_ends_with_whichever_comes_first() -> None:

@@ -161,6 +161,11 @@ class TrainingConfig:
         for name in _SHARES:
             if getattr(self, name) is not None and not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} must be between 0 and 1, got {getattr(self, name)}")
+        if self.part == "both" and self.minutes is not None and self.template_share in (0, 1):
+            raise ConfigError(
+                "template_share must lie between 0 and 1 where both networks share the minutes, got "
+                f"{self.template_share}: name the one to train with part"
+            )
         SamplingWeights.parse(self.sampling_weights)
         checked_solver(self.sampling_solver, self.process)
 
