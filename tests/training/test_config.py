@@ -50,6 +50,17 @@ def test_yaml_there_and_back(tmp_path: Path) -> None:
             "template_share must lie between 0 and 1 .* got 0.0: name the one to train with part",
         ),
         ({"minutes": 1, "template_share": 1}, "template_share must lie between 0 and 1"),
+        ({"minutes": 1, "seed": -1}, "seed must not be negative, got -1"),
+        (
+            {"minutes": 1, "geometry_heads": 5, "geometry_hidden": 32},
+            "geometry network of .* cannot be: hidden must be a multiple of heads, got hidden 32 and heads 5",
+        ),
+        ({"minutes": 1, "weak_vectors": 2}, "weak network .* got vectors 2 and heads 4"),
+        ({"minutes": 1, "template_heads": 7}, "width must be a multiple of heads, got width 128 and heads 7"),
+        ({"minutes": 1, "template_heads": 0}, "heads must be greater than 0, got 0"),
+        ({"minutes": 1, "geometry_coarse": 12}, "got coarse 12 and heads 8"),
+        ({"minutes": 1, "geometry_reciprocal": -1}, "reciprocal must not be negative"),
+        ({"minutes": 1, "template_dropout": 1.0}, "dropout must be at least 0 and below 1"),
         ({}, "needs a budget"),
     ],
 )

@@ -41,7 +41,7 @@ def train(
             help="Which network to train; weak adds to --init the small one that autoguidance leads away from."
         ),
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Another seed, another training.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Another seed, another training.")] = None,
     devices: Annotated[
         int | None, typer.Option(help="Processes, one per device, that train together.")
     ] = None,

@@ -215,7 +215,10 @@ class TrainingConfig:
             typed = _typed(key, value, kind, where)
             (own if group is None else nested.setdefault(group, {}))[name] = typed
         for group, changes in nested.items():
-            own[group] = replace(_default(group), **changes)
+            try:
+                own[group] = replace(_default(group), **changes)
+            except ConfigError as error:
+                raise ConfigError(f"The {group} network of {where} cannot be: {error}") from error
         return cls(**own)
 
 
@@ -239,6 +242,7 @@ _POSITIVE = (
     "nodes",
 )
 _NOT_NEGATIVE = (
+    "seed",
     "warmup_steps",
     "weight_decay",
     "lattice_weight",
