@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from nucleate.errors import ConfigError
-from nucleate.training.config import TrainingConfig, config_yaml, read_config
+from nucleate.training.config import WEAK, TrainingConfig, config_yaml, read_config
 from nucleate.training.network_module import Budget, cosine_with_warmup
 
 
@@ -28,6 +29,20 @@ def test_yaml_there_and_back(tmp_path: Path) -> None:
     (tmp_path / "x.yaml").write_text(config_yaml(config))
     assert read_config(tmp_path / "x.yaml") == config
     assert read_config(tmp_path / "x.yaml", seed=5).seed == 5
+
+
+def test_what_was_given_is_known(tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text("schedule: linear\ngeometry_layers: 4\n")
+    config = read_config(tmp_path / "x.yaml", minutes=1)
+    assert config.given == {"schedule", "geometry_layers", "minutes"}
+    assert config.asks_for("geometry_layers")
+    assert not config.asks_for("geometry_hidden")
+    assert "given" not in config.to_flat()
+    with pytest.raises(ConfigError, match="unknown key 'given'"):
+        TrainingConfig.from_flat({"minutes": 1, "given": []})
+    unknown = TrainingConfig(minutes=1.0, schedule="cosine", weak=replace(WEAK, layers=5))
+    assert {key for key in unknown.to_flat() if unknown.asks_for(key)} >= {"schedule", "weak_layers"}
+    assert not unknown.asks_for("weak_scalars")
 
 
 @pytest.mark.parametrize(

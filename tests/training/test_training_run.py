@@ -336,7 +336,7 @@ def test_a_diffusion_with_all_that_is_learned_beside_it_goes_on_after_a_kill(
     with pytest.raises(ConfigError, match="trained with process: diffusion, asked is flow"):
         train(
             store_path,
-            small_config(part="geometry"),
+            replace(small_config(part="geometry"), given=frozenset({"process"})),
             out=tmp_path / "flow",
             init=tmp_path / "whole" / "weights.safetensors",
         )

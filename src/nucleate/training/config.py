@@ -91,6 +91,7 @@ class TrainingConfig:
         geometry: sizes of the geometry network; in YAML ``geometry_layers`` and so on.
         weak: sizes of the weak one; in YAML ``weak_layers`` and so on.
         template: sizes of the template network; in YAML ``template_layers`` and so on.
+        given: keys that were asked for, the others are defaults; None where that is not known. No setting itself.
     """
 
     part: Part = "both"
@@ -147,6 +148,7 @@ class TrainingConfig:
     geometry: OrbitTransformerConfig = field(default_factory=OrbitTransformerConfig)
     weak: OrbitTransformerConfig = field(default_factory=lambda: WEAK)
     template: TemplateTransformerConfig = field(default_factory=TemplateTransformerConfig)
+    given: frozenset[str] | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.minutes is None and self.max_steps is None:
@@ -174,6 +176,12 @@ class TrainingConfig:
         """The solver asked for, or the process's own."""
         return self.solver or default_solver(self.process)
 
+    def asks_for(self, key: str) -> bool:
+        """Whether a flat key was given; where that is not known, whether its value differs from the default."""
+        if self.given is not None:
+            return key in self.given
+        return self.to_flat()[key] != TrainingConfig(max_steps=1).to_flat()[key]
+
     def parts(self) -> tuple[str, ...]:
         """The networks to train, in order."""
         return ("geometry", "template") if self.part == "both" else (self.part,)
@@ -189,6 +197,8 @@ class TrainingConfig:
         flat: dict[str, Any] = {}
         for f in fields(self):
             value = getattr(self, f.name)
+            if f.name == "given":
+                continue
             if is_dataclass(value):
                 flat |= {f"{f.name}_{g.name}": getattr(value, g.name) for g in fields(value)}
             else:
@@ -219,7 +229,7 @@ class TrainingConfig:
                 own[group] = replace(_default(group), **changes)
             except ConfigError as error:
                 raise ConfigError(f"The {group} network of {where} cannot be: {error}") from error
-        return cls(**own)
+        return cls(**own, given=frozenset(values))
 
 
 _POSITIVE = (
@@ -300,6 +310,8 @@ def _flat_types() -> dict[str, tuple[str | None, str, Any]]:
     """(nested dataclass or None, field, type) of every flat key."""
     types: dict[str, tuple[str | None, str, Any]] = {}
     for name, kind in get_type_hints(TrainingConfig).items():
+        if name == "given":
+            continue
         if isinstance(kind, type) and is_dataclass(kind):
             types |= {f"{name}_{inner}": (name, inner, k) for inner, k in get_type_hints(kind).items()}
         else:

@@ -66,11 +66,6 @@ def process_choice(config: TrainingConfig, start: Checkpoint, crystals: CrystalB
     solver = config.sampling_solver
     if start.geometry is None or start.lattice_mean is None or start.lattice_std is None:
         return ProcessChoice.fit(crystals, kind=config.process, schedule=config.schedule, solver=solver)
-    if start.process["kind"] != config.process:
-        raise ConfigError(
-            f"The initial weights were trained with process: {start.process['kind']}, asked is {config.process}: set "
-            "process in the configuration, or train without --init"
-        )
     settings = {"kind": config.process, "schedule": config.schedule, "solver": solver}
     return ProcessChoice.from_state(
         settings, start.process_tables, lattice_mean=start.lattice_mean, lattice_std=start.lattice_std

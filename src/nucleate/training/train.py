@@ -10,7 +10,7 @@ import platform
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,19 +23,14 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import nn
 
 from nucleate.data.store import Store
-from nucleate.errors import ConfigError
 from nucleate.models.checkpoint import Checkpoint, History, load_checkpoint, save_checkpoint
-from nucleate.models.growth import (
-    check_growth,
-    check_template_growth,
-    grown,
-    grown_template,
-)
+from nucleate.models.growth import grown, grown_template
 from nucleate.models.orbit_transformer import OrbitTransformer, OrbitTransformerConfig
-from nucleate.models.template_transformer import SWITCHES, TemplateTransformer, TemplateTransformerConfig
-from nucleate.training.config import WEAK, TrainingConfig
+from nucleate.models.template_transformer import TemplateTransformer
+from nucleate.training.config import TrainingConfig
 from nucleate.training.crystal_stream import CrystalStream, SizeLimits, source_names
 from nucleate.training.geometry_task import GeometryTask
+from nucleate.training.initial_weights import started_from
 from nucleate.training.loaders import TrainingLoader, ValidationLoader
 from nucleate.training.network_module import NetworkModule
 from nucleate.training.part_setup import (
@@ -96,7 +91,7 @@ def train(
     store = Store.open(store_path)
     folder = RunFolder(out)
     start = load_checkpoint(init) if init is not None else Checkpoint()
-    config = _sized_as(config, start)
+    config = started_from(config, start)
     check_energy(config)
     if is_main_process():
         folder.begin(
@@ -336,36 +331,6 @@ class _PartRun:
 def _comparable(loss: float) -> float:
     """A loss that is not a number is worse than any other."""
     return math.inf if math.isnan(loss) else loss
-
-
-def _sized_as(config: TrainingConfig, start: Checkpoint) -> TrainingConfig:
-    """The configuration with the network sizes of the weights it starts from, grown where larger ones are asked."""
-    if start.template is not None:
-        default, there = asdict(TemplateTransformerConfig()), start.template.config
-        asked = {name: value for name, value in asdict(config.template).items() if value != default[name]}
-        if "template" in config.parts():  # what the weights have not yet is added, unless it is switched off
-            asked |= {name: getattr(config.template, name) for name in SWITCHES}
-        check_template_growth(there, wanted := replace(there, **asked))
-        config = replace(config, template=wanted)
-    if start.geometry is not None:
-        config = replace(config, geometry=_grown_sizes(config, start.geometry, "geometry"))
-    elif config.part == "weak":
-        raise ConfigError(
-            "The weak network is for weights that have a geometry network: name them with --init, or train one first"
-        )
-    if start.weak is not None:
-        config = replace(config, weak=_grown_sizes(config, start.weak, "weak"))
-    return config
-
-
-def _grown_sizes(config: TrainingConfig, network: OrbitTransformer, part: str) -> OrbitTransformerConfig:
-    """The sizes of a network that is there, with those asked for that are not the default where it is trained."""
-    if part not in config.parts():
-        return network.config
-    default = asdict(WEAK if part == "weak" else OrbitTransformerConfig())
-    asked = {name: size for name, size in asdict(getattr(config, part)).items() if size != default[name]}
-    check_growth(network.config, wanted := replace(network.config, **asked))
-    return wanted
 
 
 def _vocabulary(store: Store, config: TrainingConfig, start: Checkpoint) -> tuple[str, ...]:
