@@ -6,7 +6,6 @@ import copy
 import csv
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -239,36 +238,6 @@ def test_a_weak_network_joins_the_weights_and_changes_nothing_else(
         store_path, small_config(part="geometry", max_steps=2), out=tmp_path / "fourth", init=third.weights
     )
     assert _equal(_weights(third.weights, "weak"), _weights(fourth.weights, "weak"))
-
-
-@pytest.mark.parametrize("what", ["loss", "gradient"])
-def test_a_crystal_that_is_not_finite_is_named_and_the_rest_goes_on(
-    store_path: Path, small_config: Configs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
-) -> None:
-    bad = next(r for r in Store.open(store_path).iter_records(split="train") if r.crystal.formula == "CaF2")
-    original = GeometryTask.losses
-
-    def spoiled(self, network, example):
-        losses = original(self, network, example)
-        if (example.clean.atomic_numbers == 20).any() and (example.clean.atomic_numbers == 9).any():
-            zero = 0 * network.force_gate[-1].bias.sum()
-            # the square root of 0 has an infinite slope
-            losses["loss"] = losses["loss"] + (torch.nan if what == "loss" else torch.sqrt(zero**2))
-        return losses
-
-    monkeypatch.setattr(GeometryTask, "losses", spoiled)
-    with pytest.warns(UserWarning, match=f"the {what} of {re.escape(bad.id)} is not finite"):
-        report = train(store_path, small_config(part="geometry"), out=tmp_path / "run")
-    assert report.num_non_finite >= 1
-    with (tmp_path / "run" / "non_finite.csv").open() as stream:
-        assert {(row["id"], row["not_finite"]) for row in csv.DictReader(stream)} == {(bad.id, what)}
-    assert all(torch.isfinite(w).all() for w in _weights(report.weights, "geometry").values())
-    monkeypatch.setattr("nucleate.training.network_module.MOST_NON_FINITE", 0)
-    with (
-        pytest.warns(UserWarning, match=bad.id),
-        pytest.raises(TrainingError, match=r"named in non_finite\.csv"),
-    ):
-        train(store_path, small_config(part="geometry"), out=tmp_path / "strict")
 
 
 def test_physics_penalties_are_recorded_and_change_the_weights(

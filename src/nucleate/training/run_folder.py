@@ -159,14 +159,14 @@ class RunFolder:
             return list(csv.DictReader(stream))
 
     def add_non_finite(self, part: str, step: int, ids: list[str], what: str) -> None:
-        """Note crystals whose loss or gradient was not finite."""
+        """Note crystals whose loss or gradient was not finite; without any, a row whose id is empty."""
         path = self.path / NON_FINITE
         new = not path.exists()
         with path.open("a", newline="", encoding="utf-8") as stream:
             writer = csv.writer(stream, lineterminator="\n")
             if new:
                 writer.writerow(("part", "step", "id", "not_finite"))
-            writer.writerows((part, step, record_id, what) for record_id in ids)
+            writer.writerows((part, step, record_id, what) for record_id in ids or [""])
 
 
 def write_text(path: Path, text: str) -> None:

@@ -33,6 +33,7 @@ from nucleate.training.geometry_task import GeometryTask
 from nucleate.training.initial_weights import started_from
 from nucleate.training.loaders import TrainingLoader, ValidationLoader
 from nucleate.training.network_module import NetworkModule
+from nucleate.training.non_finite import NonFinite
 from nucleate.training.part_setup import (
     check_energy,
     check_properties,
@@ -275,15 +276,15 @@ class _PartRun:
             "machine": platform.machine(),
         }
 
-    def _report(self, step: int, rows: list[int], what: str) -> None:
+    def _report(self, found: NonFinite) -> None:
+        if not is_main_process():
+            return
         whole = self.store.whole()
-        ids = [whole[row].id for row in rows]
-        if is_main_process():
-            self.folder.add_non_finite(self.part, step, ids, what)
+        ids = [whole[row].id for row in found.rows]
+        self.folder.add_non_finite(self.part, found.step, ids, found.what)
         named = ", ".join(ids[:5]) + (f" and {len(ids) - 5} more" if len(ids) > 5 else "")
-        warnings.warn(
-            f"step {step}: the {what} of {named} is not finite; left out of this step", stacklevel=2
-        )
+        whose = f"of {named} is not finite" if ids else "is not finite, though that of each crystal alone is"
+        warnings.warn(f"step {found.step}: the {found.what} {whose}; left out of this step", stacklevel=2)
 
     def _write_weights(self) -> None:
         """Of the validation just made, whose row is not in the table yet, if it is the best; else of now."""
