@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
+import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
@@ -175,6 +176,16 @@ def fitting(pool: SourcedCrystals, limits: SizeLimits) -> SourcedCrystals:
     crystals = pool.crystals
     small = (crystals.num_orbits <= limits.orbits_each) & (crystals.num_atoms_primitive <= limits.atoms_each)
     return pool.take(torch.nonzero(small)[:, 0])
+
+
+def num_too_large(store: Store, limits: SizeLimits) -> int:
+    """Crystals of a store or selection that ``fitting`` leaves out; reads the two columns that say so."""
+    count = 0
+    for table in store.iter_batches(["wyckoff_indices", "num_atoms_primitive"], 65_536):
+        orbits = pc.list_value_length(table.column("wyckoff_indices")).to_numpy()
+        atoms = table.column("num_atoms_primitive").to_numpy()
+        count += int(((orbits > limits.orbits_each) | (atoms > limits.atoms_each)).sum())
+    return count
 
 
 def difficulty(crystals: CrystalBatch) -> Float[Tensor, "crystals"]:

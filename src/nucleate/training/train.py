@@ -28,7 +28,7 @@ from nucleate.models.growth import grown, grown_template
 from nucleate.models.orbit_transformer import OrbitTransformer, OrbitTransformerConfig
 from nucleate.models.template_transformer import TemplateTransformer
 from nucleate.training.config import TrainingConfig
-from nucleate.training.crystal_stream import CrystalStream, SizeLimits, source_names
+from nucleate.training.crystal_stream import CrystalStream, SizeLimits, num_too_large, source_names
 from nucleate.training.geometry_task import GeometryTask
 from nucleate.training.initial_weights import started_from
 from nucleate.training.loaders import TrainingLoader, ValidationLoader
@@ -164,7 +164,7 @@ class _PartRun:
             weights=weights,
         )
         first = self.stream.load_window(0, 0)
-        self.num_left_out = len(training) - len(first) if self.stream.num_windows == 1 else 0
+        self.num_left_out = num_too_large(training, self.limits)
         self.val_batches = validation_batches(store, tokens, self.limits, config, properties)
         torch.manual_seed(config.seed)
         network: nn.Module | None = getattr(start, part)
