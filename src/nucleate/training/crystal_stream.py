@@ -312,9 +312,12 @@ class CrystalStream:
         at = self.start
         while True:
             pool = self.load_window(at.epoch, at.window)
-            hardness = difficulty(pool.crystals)
             sizes = crystal_sizes(pool, self.limits)
             order = self._order(pool, self._rng(at.epoch, at.window + 1))
+            # ranked among those that come: were the simplest ones weighed 0, a low ceiling would let nothing through
+            come = torch.as_tensor(np.unique(order))
+            hardness = torch.full((len(pool),), math.inf)
+            hardness[come] = difficulty(pool.crystals[come])
             share = max(1, len(order) // self.num_ranks)
             first = self.rank % len(order) * share
             mine = order[first : first + share].tolist()
