@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+import torch
 
+from nucleate.data import Store
+from nucleate.data.manifest import PropertyColumn
 from nucleate.errors import CheckpointError, ConfigError
-from nucleate.models.checkpoint import Checkpoint
+from nucleate.models.checkpoint import Checkpoint, History, load_checkpoint, save_checkpoint
 from nucleate.models.orbit_transformer import OrbitTransformer, OrbitTransformerConfig
+from nucleate.models.property_head import PropertyHead, PropertyHeadConfig
 from nucleate.models.template_transformer import TemplateTransformer, TemplateTransformerConfig
 from nucleate.training.config import TrainingConfig
+from nucleate.training.crystal_stream import load_crystals
 from nucleate.training.initial_weights import started_from
+from nucleate.training.part_setup import property_head
+from nucleate.training.train import train
 
 GEOMETRY = OrbitTransformerConfig(scalars=16, vectors=4, hidden=16, layers=2, heads=2, num_basis=8)
 TEMPLATE = TemplateTransformerConfig(width=16, layers=1, heads=2, dropout=0.3, charge_balance=False)
@@ -49,8 +58,8 @@ def test_a_value_that_equals_the_default_is_asked_for_where_it_was_given(start: 
     assert started_from(given, start).sampling_solver == "multistep"
     with pytest.raises(ConfigError, match="trained with process: diffusion, asked is flow"):
         started_from(_flat(process="flow"), start)
-    with pytest.raises(CheckpointError, match="change heads from 2 to 8"):
-        started_from(_flat(geometry_heads=8), start)
+    with pytest.raises(CheckpointError, match="change num_basis from 8 to 24"):
+        started_from(_flat(geometry_num_basis=24), start)
     # a configuration made without keys says no more than where it differs from the default
     assert started_from(TrainingConfig(max_steps=1), start).schedule == "cosine"
     linear = start.replace(process={**DIFFUSION, "schedule": "linear"})
@@ -68,3 +77,47 @@ def test_a_network_that_is_not_trained_stays_as_it_is(start: Checkpoint) -> None
     assert config.template == TEMPLATE
     config = started_from(_flat(part="weak"), start)
     assert (config.process, config.schedule) == ("diffusion", "cosine")
+
+
+def _head(unit: str) -> PropertyHead:
+    return PropertyHead(PropertyHeadConfig(GEOMETRY.scalars, ("band_gap",), (unit,), (1.0,), (1.0,)))
+
+
+def test_a_head_goes_when_its_network_is_trained_without_it(
+    store_path: Path, small_config: Callable[..., TrainingConfig], start: Checkpoint, tmp_path: Path
+) -> None:
+    """With the figures that were measured of both."""
+    measured = {"geometry_val_mae_band_gap": 0.1, "template_val_loss": 9.0}
+    first = start.replace(
+        properties=_head("eV"),
+        lattice_mean=torch.zeros(6),
+        lattice_std=torch.ones(6),
+        history=History(metrics=measured),
+    )
+    weights = save_checkpoint(tmp_path / "first.safetensors", first)
+    found = {}
+    for part in ("geometry", "template"):
+        config = small_config(part=part, max_steps=1, sample_crystals=0)
+        config = replace(config, given=frozenset())
+        report = train(store_path, config, out=tmp_path / part, init=weights)
+        found[part] = load_checkpoint(report.weights)
+        assert not any("band_gap" in name for name in report.validation[part])
+    assert found["geometry"].properties is None
+    assert "geometry_val_mae_band_gap" not in found["geometry"].history.metrics
+    assert found["geometry"].history.metrics["template_val_loss"] == 9.0
+    assert found["template"].properties is not None
+    assert found["template"].history.metrics["geometry_val_mae_band_gap"] == 0.1
+
+
+def test_a_head_of_another_unit_is_refused(
+    store: Store, start: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = replace(store.manifest, properties={"band_gap": PropertyColumn("number", "meV", 40)})
+    monkeypatch.setattr(Store, "manifest", property(lambda self: manifest))
+    config = _flat(part="geometry", properties=["band_gap"])
+    crystals = load_crystals(store.split("train"), {}, ("band_gap",))
+    with pytest.raises(ConfigError, match="read the property 'band_gap' in eV, the store has it in meV"):
+        property_head(config, start.replace(properties=_head("eV")), store, crystals)
+    for unit in ("meV", ""):  # where none is stated, none is known to be another
+        head = _head(unit)
+        assert property_head(config, start.replace(properties=head), store, crystals) is head

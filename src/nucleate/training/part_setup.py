@@ -100,10 +100,22 @@ def check_properties(store: Store, names: Sequence[str]) -> None:
 def property_head(
     config: TrainingConfig, start: Checkpoint, store: Store, first: SourcedCrystals
 ) -> PropertyHead:
-    """The head of the initial weights if it reads the same properties, else a new one with the data's statistics."""
-    if start.properties is not None and start.properties.config.names == config.properties:
-        return start.properties
+    """The head of the initial weights if it reads the same properties, else a new one with the data's statistics.
+
+    Raises:
+        ConfigError: the head reads a property in another unit than the store has it in, or there is nothing to learn.
+    """
     known = store.manifest.properties
+    if start.properties is not None and start.properties.config.names == config.properties:
+        there = start.properties.config
+        for name, unit in zip(there.names, there.units):
+            own = known[name].unit
+            if unit and own and unit != own:
+                raise ConfigError(
+                    f"The initial weights read the property {name!r} in {unit}, the store has it in {own}: convert one "
+                    "of them, or train without --init"
+                )
+        return start.properties
     assert first.labels is not None
     means, stds = [], []
     for name, values in zip(config.properties, first.labels.double().T):

@@ -308,12 +308,14 @@ class _PartRun:
         history = made.history
         licences = self.store.manifest.source.get("licences") or []
         attribution = {*history.attribution, *(f"data: {licence}" for licence in licences)}
-        metrics = {f"{self.part}_val_{k}": v for k, v in module.validation_losses.items()}
+        prefix = f"{self.part}_val_"  # what was measured of the part as it was before is no longer true of it
+        metrics = {k: v for k, v in history.metrics.items() if not k.startswith(prefix)}
+        metrics |= {prefix + k: v for k, v in module.validation_losses.items()}
         history = History(
             data_hash=self.store.content_hash,
             seed=self.config.seed,
             training={**history.training, self.part: {**self.cost(), "settings": self.config.to_flat()}},
-            metrics={**history.metrics, **metrics},
+            metrics=metrics,
             initial_weights=(self.folder.state() or {}).get("init"),
             attribution=tuple(sorted(attribution)),
         )
@@ -324,6 +326,7 @@ class _PartRun:
             lattice = choice.process.lattice
             changes |= {"lattice_mean": lattice.mean, "lattice_std": lattice.std}
             changes |= {"process": choice.settings(), "process_tables": choice.tables()}
+            changes["properties"] = None  # a head reads the network it was trained with, and no other
         if "head" in module.beside:
             changes["properties"] = copy.deepcopy(module.averages_beside["head"]).cpu().eval()
         return made.replace(**changes)
