@@ -5,8 +5,6 @@ from __future__ import annotations
 import copy
 import csv
 import json
-import os
-import signal
 import subprocess
 import sys
 import warnings
@@ -377,24 +375,6 @@ def test_a_folder_of_another_run_is_refused(store_path: Path, small_config: Conf
     (tmp_path / "mine" / "thesis.txt").touch()
     with pytest.raises(TrainingError, match=r"is not empty and holds no training run \(thesis.txt\)"):
         train(store_path, small_config(), out=tmp_path / "mine")
-
-
-def test_ctrl_c_keeps_what_is_done(
-    store_path: Path, small_config: Configs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def press(progress: TrainingProgress) -> None:
-        if progress.step == 6:
-            os.kill(os.getpid(), signal.SIGINT)
-
-    config = small_config(part="template")
-    with pytest.raises(KeyboardInterrupt, match="repeat the command to go on"):
-        train(store_path, config, out=tmp_path / "run", on_progress=press)
-    steps: list[int] = []
-    report = train(store_path, config, out=tmp_path / "run", on_progress=lambda p: steps.append(p.step))
-    assert steps == [8]
-    assert report.costs["template"]["steps"] == 8
-    whole = train(store_path, config, out=tmp_path / "whole")
-    assert _equal(_weights(whole.weights, "template"), _weights(report.weights, "template"))
 
 
 BARE = """

@@ -1,4 +1,4 @@
-"""Two processes train one network: what they validate, and that they agree on what is not finite."""
+"""Two processes train one network: what they validate, and that they end together."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -76,21 +77,28 @@ def test_two_processes_validate_what_one_does(
         assert history.training["geometry"]["processes"] == 2
 
 
-def test_what_is_not_finite_on_one_rank_is_named_and_ends_all(
+def test_what_happens_on_one_rank_happens_to_all(
     store_path: Path, small_config: Configs, tmp_path: Path
 ) -> None:
+    """What is not finite is named and ends all trainings; Ctrl-C stops all at the same step."""
     config = small_config(
         part="geometry", max_steps=2, accumulate=2, validate_every=2, sample_crystals=0, devices=2
     )
     bad, element = _crystal_of_second_rank(store_path, config)
     names = [f"{what}{end}" for what in ("loss", "gradient") for end in ("", "_strict")]
-    found = run_in_two(store_path, tmp_path, dict.fromkeys(names, config), SPOILED=str(element))
+    configs = {**dict.fromkeys(names, config), "interrupted": replace(config, max_steps=4)}
+    found = run_in_two(store_path, tmp_path, configs, SPOILED=str(element))
     for what in ("loss", "gradient"):
         assert [r["num_non_finite"] for r in found[what]] == [1, 1]
         with (tmp_path / what / "non_finite.csv").open() as stream:
             assert [(r["id"], r["not_finite"]) for r in csv.DictReader(stream)] == [(bad, what)]
         for rank in found[f"{what}_strict"]:
             assert f"1 batches of the geometry network had a {what} that is not finite" in rank["error"]
+    for rank in found["interrupted"]:
+        assert "repeat the command to go on" in rank["interrupted"]
+    history = load_checkpoint(tmp_path / "interrupted" / "weights.safetensors").history
+    assert history.training["geometry"]["steps"] == 2
+    assert not json.loads((tmp_path / "interrupted" / "run.json").read_text())["finished"]
 
 
 def _crystal_of_second_rank(store_path: Path, config: TrainingConfig) -> tuple[str, int]:

@@ -2,13 +2,15 @@
 
 Every ``FOLDER/*.yaml`` is trained into a folder of its name; each rank writes what came of it to ``NAME.RANK.json``.
 Where the name begins with ``loss`` or ``gradient``, that of crystals with the element number ``SPOILED`` is not finite,
-and training gives up at the first such batch where it ends with ``strict``.
+and training gives up at the first such batch where it ends with ``strict``. Where the name is ``interrupted``, only the
+second rank hears of Ctrl-C, after three batches.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import warnings
 from pathlib import Path
@@ -20,6 +22,7 @@ import torch
 from nucleate.errors import TrainingError
 from nucleate.training.config import read_config
 from nucleate.training.geometry_task import GeometryTask
+from nucleate.training.recorder import RunRecorder
 from nucleate.training.train import train
 
 
@@ -38,6 +41,18 @@ def spoil(patch: pytest.MonkeyPatch, what: str) -> None:
     patch.setattr(GeometryTask, "losses", losses)
 
 
+def press(patch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C after three batches, on the second rank."""
+    original = RunRecorder.on_train_batch_end
+
+    def pressing(self, trainer, pl_module, outputs, batch, batch_idx):
+        original(self, trainer, pl_module, outputs, batch, batch_idx)
+        if pl_module.batches_done == 3 and trainer.global_rank == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    patch.setattr(RunRecorder, "on_train_batch_end", pressing)
+
+
 def outcome(store: str, config: Path, out: Path) -> dict[str, Any]:
     """What a training ends with, for this rank."""
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
@@ -45,12 +60,16 @@ def outcome(store: str, config: Path, out: Path) -> dict[str, Any]:
         if what in ("loss", "gradient"):
             spoil(patch, what)
             warnings.simplefilter("ignore")
+        if what == "interrupted":
+            press(patch)
         if config.stem.endswith("strict"):
             patch.setattr("nucleate.training.network_module.MOST_NON_FINITE", 0)
         try:
             report = train(store, read_config(config), out=out)
         except TrainingError as error:
             return {"error": str(error)}
+        except KeyboardInterrupt as interrupt:
+            return {"interrupted": str(interrupt)}
     return {"costs": report.costs, "validation": report.validation, "num_non_finite": report.num_non_finite}
 
 

@@ -88,9 +88,14 @@ def train(
                 bars[state.part] = progress.add_task(state.part, total=1.0, note="")
             progress.update(bars[state.part], completed=state.fraction, note=_note(state))
 
-        report = train_networks(
-            store, settings, out=out, init=init, on_progress=show if main_process else None
-        )
+        try:
+            report = train_networks(
+                store, settings, out=out, init=init, on_progress=show if main_process else None
+            )
+        except KeyboardInterrupt as interrupt:
+            if main_process:
+                raise
+            raise typer.Exit from interrupt  # with any other code Lightning would kill the process that says it
     if main_process:
         _print_report(report)
 

@@ -101,6 +101,7 @@ class NetworkModule(pl.LightningModule):
         self.seconds_before = 0.0
         self.num_non_finite = 0
         self.stop_asked = False
+        self.interrupted = False
         self.validation_losses: dict[str, float] = {}
         self.train_losses: dict[str, Tensor] = {}
         self._sums: dict[str, float] = {}
@@ -132,8 +133,12 @@ class NetworkModule(pl.LightningModule):
         fraction = self.budget.fraction(self.global_step, self.seconds)
         if self.trainer.world_size > 1:  # clocks and signals differ between ranks, decisions must not
             fraction = self.trainer.strategy.broadcast(fraction)
-            self.stop_asked = self.trainer.strategy.reduce_boolean_decision(self.stop_asked, all=False)
+        self._agree_to_stop()
         self._fraction = fraction
+
+    def _agree_to_stop(self) -> None:
+        if self.trainer.world_size > 1:
+            self.stop_asked = self.trainer.strategy.reduce_boolean_decision(self.stop_asked, all=False)
 
     @property
     def growth(self) -> float:
@@ -235,13 +240,26 @@ class NetworkModule(pl.LightningModule):
             self.average_beside.update_parameters(self.beside)
 
     def on_train_batch_end(self, outputs: Any, batch: TrainingBatch, batch_idx: int) -> None:
-        """Stop when the budget is spent."""
+        """Stop when the budget is spent or that is asked for, between two steps of the optimiser."""
         self._tick()
-        if self._fraction >= 1 or self.stop_asked:
+        spent = self._fraction >= 1
+        if (spent or self.stop_asked) and self.batches_done % self.config.accumulate == 0:
+            self.interrupted = not spent
             self.trainer.should_stop = True
+
+    def on_train_end(self) -> None:
+        """Hear of what was asked for during the last validation."""
+        self._agree_to_stop()
+
+    @property
+    def validation_counts(self) -> bool:
+        """Whether a run without an interruption would validate here; Lightning validates at the end of any."""
+        return not self.interrupted or self.global_step % self.config.validate_every == 0
 
     def validation_step(self, batch: ValidationBatch, batch_idx: int) -> None:
         """Add up the losses of the averaged network, on the same noise every time."""
+        if not self.validation_counts:
+            return
         seed = int(np.random.SeedSequence([self.config.seed, 7, batch.number]).generate_state(1)[0])
         network = self.average.module if self.average.n_averaged else self.network
         count = len(batch) if batch.counts else 0
@@ -255,6 +273,8 @@ class NetworkModule(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Mean losses over all crystals, of all ranks."""
+        if not self.validation_counts:
+            return
         names = sorted(self._sums)
         sums = torch.tensor([self._sums[name] for name in names], device=self.device)
         if self.trainer.world_size > 1:

@@ -126,6 +126,10 @@ class RunFolder:
         by_time = minutes is not None and cost["minutes"] >= minutes
         return by_time or (config.max_steps is not None and cost["steps"] >= config.max_steps)
 
+    def interruption(self) -> KeyboardInterrupt:
+        """What a training that was stopped by Ctrl-C ends with."""
+        return KeyboardInterrupt(f"what is trained is kept in {self.path}: repeat the command to go on.")
+
     def _write_state(self, state: Mapping[str, Any]) -> None:
         write_text(self.path / "run.json", json.dumps(state, indent=1) + "\n")
 

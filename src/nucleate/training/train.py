@@ -118,6 +118,8 @@ def train(
         left_out, non_finite = run.num_left_out, non_finite + run.module.num_non_finite
         if is_main_process():
             folder.finish(part, costs[part])
+        if run.module.stop_asked and part != config.parts()[-1]:
+            raise folder.interruption()
     return TrainingReport(folder.weights, costs, validation, left_out, non_finite)
 
 
@@ -247,10 +249,9 @@ class _PartRun:
             )
             if is_main_process() and not self._has_best():
                 save_checkpoint(self.folder.weights, self._checkpoint())
-        if recorder.interrupted:
-            raise KeyboardInterrupt(
-                f"what is trained is kept in {self.folder.path}: repeat the command to go on."
-            )
+        if self.module.interrupted:
+            trainer.strategy.barrier()  # no rank ends before everything is written
+            raise self.folder.interruption()
         if is_main_process() and self._has_best():
             return load_checkpoint(self.folder.weights)
         return self._checkpoint()
