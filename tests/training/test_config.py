@@ -11,6 +11,7 @@ import pytest
 from nucleate.errors import ConfigError
 from nucleate.training.config import WEAK, TrainingConfig, config_yaml, read_config
 from nucleate.training.network_module import Budget, cosine_with_warmup
+from nucleate.training.part_setup import accelerator_of
 
 
 def test_yaml_there_and_back(tmp_path: Path) -> None:
@@ -66,6 +67,7 @@ def test_what_was_given_is_known(tmp_path: Path) -> None:
         ),
         ({"minutes": 1, "template_share": 1}, "template_share must lie between 0 and 1"),
         ({"minutes": 1, "seed": -1}, "seed must not be negative, got -1"),
+        ({"minutes": 1, "accelerator": "mps"}, "mps has no 64-bit floats, .* use cpu or cuda"),
         (
             {"minutes": 1, "geometry_heads": 5, "geometry_hidden": 32},
             "geometry network of .* cannot be: hidden must be a multiple of heads, got hidden 32 and heads 5",
@@ -120,3 +122,14 @@ def test_a_training_shorter_than_its_warm_up_still_reaches_its_learning_rate() -
     assert max(factors) > 0.95
     assert factors[0] < 0.01
     assert factors[-1] == pytest.approx(0.02)
+
+
+def test_auto_is_cuda_or_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And never Apple's mps, which Lightning counts among the GPUs."""
+    for there, names in ((True, {"auto": "cuda", "gpu": "cuda", "cpu": "cpu"}), (False, {"auto": "cpu"})):
+        monkeypatch.setattr("torch.cuda.is_available", lambda there=there: there)
+        found = {name: accelerator_of(TrainingConfig(minutes=1.0, accelerator=name)) for name in names}
+        assert found == names
+    for name in ("gpu", "cuda"):
+        with pytest.raises(ConfigError, match=f"accelerator: {name} is asked for, but torch finds no CUDA"):
+            accelerator_of(TrainingConfig(minutes=1.0, accelerator=name))

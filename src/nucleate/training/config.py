@@ -85,8 +85,8 @@ class TrainingConfig:
         keep: which weights stay, those of the validation with the least loss (``best``) or the last ones; without
             validation crystals the last.
         log_every: steps between rows of metrics.csv.
-        accelerator: what Lightning should train on: auto, cpu, gpu, ...
-        devices: processes, one per device.
+        accelerator: what to train on, by Lightning's names; auto is cuda where there is such a device, else cpu.
+        devices: processes per machine, one per device.
         nodes: machines.
         geometry: sizes of the geometry network; in YAML ``geometry_layers`` and so on.
         weak: sizes of the weak one; in YAML ``weak_layers`` and so on.
@@ -167,6 +167,10 @@ class TrainingConfig:
             raise ConfigError(
                 "template_share must lie between 0 and 1 where both networks share the minutes, got "
                 f"{self.template_share}: name the one to train with part"
+            )
+        if self.accelerator == "mps":
+            raise ConfigError(
+                "accelerator: mps has no 64-bit floats, which noise tables and charge balance need: use cpu or cuda"
             )
         SamplingWeights.parse(self.sampling_weights)
         checked_solver(self.sampling_solver, self.process)

@@ -72,6 +72,22 @@ def process_choice(config: TrainingConfig, start: Checkpoint, crystals: CrystalB
     )
 
 
+def accelerator_of(config: TrainingConfig) -> str:
+    """What to train on, by Lightning's name. Its own auto and gpu may be Apple's mps, on which training cannot be.
+
+    Raises:
+        ConfigError: a GPU is asked for where torch finds none that it could use.
+    """
+    name = config.accelerator
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name in ("gpu", "cuda") and not torch.cuda.is_available():
+        raise ConfigError(
+            f"accelerator: {name} is asked for, but torch finds no CUDA device: use auto or cpu"
+        )
+    return "cuda" if name == "gpu" else name
+
+
 def check_energy(config: TrainingConfig) -> None:
     """Whether the potential of the energy penalty can be loaded, where it has a weight.
 

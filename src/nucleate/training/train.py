@@ -35,6 +35,7 @@ from nucleate.training.loaders import TrainingLoader, ValidationLoader
 from nucleate.training.network_module import NetworkModule
 from nucleate.training.non_finite import NonFinite
 from nucleate.training.part_setup import (
+    accelerator_of,
     check_energy,
     check_properties,
     make_geometry_task,
@@ -93,6 +94,7 @@ def train(
     folder = RunFolder(out)
     start = load_checkpoint(init) if init is not None else Checkpoint()
     config = started_from(config, start)
+    accelerator_of(config)
     check_energy(config)
     if is_main_process():
         folder.begin(
@@ -220,7 +222,7 @@ class _PartRun:
         distributed = config.devices * config.nodes > 1
         with _quiet():
             self.trainer = trainer = pl.Trainer(
-                accelerator=config.accelerator,
+                accelerator=accelerator_of(config),
                 devices=config.devices,
                 num_nodes=config.nodes,
                 strategy="ddp_find_unused_parameters_true" if distributed else "auto",
