@@ -56,6 +56,10 @@ def test_a_value_that_equals_the_default_is_asked_for_where_it_was_given(start: 
     assert (config.schedule, config.solver) == ("linear", "sde")
     given = _flat(process="diffusion", solver="multistep")
     assert started_from(given, start).sampling_solver == "multistep"
+    deterministic = start.replace(process={**DIFFUSION, "solver": "multistep"})
+    assert started_from(_flat(solver="sde"), deterministic).sampling_solver == "sde"
+    with pytest.raises(ConfigError, match="solver sde adds noise on the way"):
+        started_from(_flat(solver="sde"), Checkpoint())
     with pytest.raises(ConfigError, match="trained with process: diffusion, asked is flow"):
         started_from(_flat(process="flow"), start)
     with pytest.raises(CheckpointError, match="change num_basis from 8 to 24"):
@@ -64,6 +68,34 @@ def test_a_value_that_equals_the_default_is_asked_for_where_it_was_given(start: 
     assert started_from(TrainingConfig(max_steps=1), start).schedule == "cosine"
     linear = start.replace(process={**DIFFUSION, "schedule": "linear"})
     assert started_from(TrainingConfig(max_steps=1, schedule="cosine"), linear).schedule == "cosine"
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"geometry_heads": 5, "geometry_hidden": 32}, "no geometry network .* got hidden 32 and heads 5"),
+        (
+            {"template_heads": 7},
+            "no template network .* width must be a multiple of heads, got width 128 and heads 7",
+        ),
+        ({"geometry_coarse": 12}, "got coarse 12 and heads 8"),
+        ({"geometry_tensors": 4}, "got tensors 4 and heads 8"),
+    ],
+)
+def test_sizes_that_no_network_can_have_are_refused(values: dict, message: str) -> None:
+    """Those of both networks, before the first is trained; multiples count for the heads that are there."""
+    with pytest.raises(ConfigError, match=message):
+        started_from(_flat(**values), Checkpoint())
+    untrained = {"part": "template" if "template_heads" not in values else "geometry"}
+    assert started_from(_flat(**values, **untrained), Checkpoint()).max_steps == 1
+
+
+def test_sizes_on_top_of_weights_go_with_their_heads(start: Checkpoint) -> None:
+    """The shipped weights have 4 heads and were grown by tensors: 4, which the 8 of the default do not divide."""
+    config = started_from(_flat(geometry_tensors=4, geometry_hidden=18), start)
+    assert config.geometry == replace(GEOMETRY, tensors=4, hidden=18)
+    with pytest.raises(ConfigError, match=r"no geometry network .* got tensors 3 and heads 2"):
+        started_from(_flat(geometry_tensors=3), start)
 
 
 def test_a_network_that_is_not_trained_stays_as_it_is(start: Checkpoint) -> None:

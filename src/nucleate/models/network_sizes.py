@@ -8,22 +8,25 @@ from typing import Any
 from nucleate.errors import ConfigError
 
 
-def check_sizes(config: Any, *, positive: Sequence[str], divided: Sequence[str]) -> None:
-    """Whether a network can have these sizes.
-
-    Args:
-        config: dataclass of sizes with a field ``heads``, which is one of the positive ones.
-        positive: fields that must be greater than 0 where they are not None.
-        divided: fields that must be multiples of ``heads``; 0 is one.
+def check_positive(config: Any, names: Sequence[str]) -> None:
+    """Whether these sizes, where they are not None, are greater than 0.
 
     Raises:
-        ConfigError: it cannot.
+        ConfigError: one is not.
     """
-    for name in positive:
+    for name in names:
         value = getattr(config, name)
         if value is not None and value <= 0:
             raise ConfigError(f"{name} must be greater than 0, got {value}")
-    for name in divided:
+
+
+def check_multiples(config: Any, names: Sequence[str]) -> None:
+    """Whether the number of heads divides these sizes; it divides 0.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    for name in names:
         value = getattr(config, name)
         if value < 0 or value % config.heads:
             raise ConfigError(

@@ -15,7 +15,7 @@ from nucleate.errors import ConfigError
 from nucleate.models.coarse import coarse_levels
 from nucleate.models.graph import OrbitGraph, orbit_graph, with_round_size
 from nucleate.models.layers import Edges, OrbitLayer, Surroundings
-from nucleate.models.network_sizes import check_sizes
+from nucleate.models.network_sizes import check_multiples, check_positive
 from nucleate.models.radial import GaussianBasis, envelope
 from nucleate.models.reciprocal import NUM_RECIPROCAL_BASIS, ReciprocalStress, reciprocal_stars
 from nucleate.models.site_features import (
@@ -86,9 +86,17 @@ class OrbitTransformerConfig:
     tensors: int = 0
 
     def __post_init__(self) -> None:
-        check_sizes(self, positive=_POSITIVE_SIZES, divided=("hidden", "vectors", "coarse", "tensors"))
+        check_positive(self, _POSITIVE_SIZES)
         if self.reciprocal < 0:
             raise ConfigError(f"reciprocal must not be negative, got {self.reciprocal}")
+
+    def check(self) -> None:
+        """Whether there can be a network of these sizes; some that are asked for on top of weights are no whole.
+
+        Raises:
+            ConfigError: one is no multiple of ``heads``.
+        """
+        check_multiples(self, ("hidden", "vectors", "coarse", "tensors"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,6 +208,7 @@ class OrbitTransformer(nn.Module):
 
     def __init__(self, config: OrbitTransformerConfig) -> None:
         super().__init__()
+        config.check()
         self.config = config
         c = config
         numbers = list(range(1, NUM_ELEMENTS + 1))

@@ -14,7 +14,7 @@ import yaml
 from nucleate.errors import ConfigError
 from nucleate.models.orbit_transformer import OrbitTransformerConfig
 from nucleate.models.template_transformer import TemplateTransformerConfig
-from nucleate.processes.choice import ProcessKind, checked_solver, default_solver
+from nucleate.processes.choice import ProcessKind, default_solver
 from nucleate.processes.schedule import ScheduleName
 from nucleate.processes.solver import SolverName
 from nucleate.training.optimiser import OptimiserName
@@ -173,7 +173,6 @@ class TrainingConfig:
                 "accelerator: mps has no 64-bit floats, which noise tables and charge balance need: use cpu or cuda"
             )
         SamplingWeights.parse(self.sampling_weights)
-        checked_solver(self.sampling_solver, self.process)
 
     @property
     def sampling_solver(self) -> str:
@@ -232,7 +231,7 @@ class TrainingConfig:
             try:
                 own[group] = replace(_default(group), **changes)
             except ConfigError as error:
-                raise ConfigError(f"The {group} network of {where} cannot be: {error}") from error
+                raise ConfigError(f"There can be no {group} network of these sizes: {error}") from error
         return cls(**own, given=frozenset(values))
 
 

@@ -9,7 +9,7 @@ from nucleate.errors import ConfigError
 from nucleate.models.checkpoint import Checkpoint
 from nucleate.models.growth import check_growth, check_template_growth
 from nucleate.models.template_transformer import SWITCHES
-from nucleate.processes.choice import default_solver
+from nucleate.processes.choice import checked_solver, default_solver
 from nucleate.training.config import TrainingConfig
 
 
@@ -21,8 +21,8 @@ def started_from(config: TrainingConfig, start: Checkpoint) -> TrainingConfig:
 
     Raises:
         CheckpointError: a network cannot grow to the sizes asked for.
-        ConfigError: the geometry network was trained with another process than asked for, or there is none that a
-            weak one could join.
+        ConfigError: there can be no network of such sizes, the solver does not go with the process, the geometry
+            network was trained with another process than asked for, or there is none that a weak one could join.
     """
     if start.geometry is None and config.part == "weak":
         raise ConfigError(
@@ -32,7 +32,15 @@ def started_from(config: TrainingConfig, start: Checkpoint) -> TrainingConfig:
         network = getattr(start, part)
         if network is not None:
             config = replace(config, **{part: _sizes(config, part, network.config)})
-    return config if start.geometry is None else _with_process(config, start)
+    for part in config.parts():
+        try:
+            getattr(config, part).check()
+        except ConfigError as error:
+            raise ConfigError(f"There can be no {part} network of these sizes: {error}") from error
+    if start.geometry is not None:
+        config = _with_process(config, start)
+    checked_solver(config.sampling_solver, config.process)
+    return config
 
 
 def _sizes(config: TrainingConfig, part: str, there: Any) -> Any:
