@@ -33,7 +33,10 @@ def train(
     init: Annotated[
         Path | None, typer.Option(metavar="WEIGHTS", help="Weights to start from (fine-tuning).")
     ] = None,
-    minutes: Annotated[float | None, typer.Option(help="Wall-clock budget.")] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(help="Wall-clock budget; 60 if neither it, --max-steps nor --config is given."),
+    ] = None,
     max_steps: Annotated[int | None, typer.Option(help="Budget of optimiser steps of each part.")] = None,
     part: Annotated[
         Part | None,
@@ -43,14 +46,15 @@ def train(
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Another seed, another training.")] = None,
     devices: Annotated[
-        int | None, typer.Option(help="Processes, one per device, that train together.")
+        int | None, typer.Option(help="Processes per machine, one per device, that train together.")
     ] = None,
 ) -> None:
     """Train the networks on the split `train` of a store and write their weights.
 
     The folder then holds `weights.safetensors` (of the best validation so far; without one, of the last step),
     `metrics.csv`, `loss.png`, `samples.png`, TensorBoard logs and checkpoints. A run that was stopped goes on when the
-    command is repeated. Options given here win over the configuration file.
+    command is repeated. Options given here win over the configuration file. Without that file and without a budget a
+    run takes 60 minutes.
 
     **Examples:**
 
