@@ -70,7 +70,7 @@ def test_what_was_given_is_known(tmp_path: Path) -> None:
         ({"minutes": 1, "accelerator": "mps"}, "mps has no 64-bit floats, .* use cpu or cuda"),
         ({"minutes": 1, "template_heads": 0}, "no template network .* heads must be greater than 0, got 0"),
         ({"minutes": 1, "geometry_reciprocal": -1}, "reciprocal must not be negative"),
-        ({"minutes": 1, "template_dropout": 1.0}, "dropout must be at least 0 and below 1"),
+        ({"minutes": 1, "template_dropout": 1.0}, "dropout must be below 1, got 1.0"),
         ({}, "needs a budget"),
     ],
 )

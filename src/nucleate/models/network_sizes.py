@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any
 
 from nucleate.errors import ConfigError
 
 
-def check_positive(config: Any, names: Sequence[str]) -> None:
-    """Whether these sizes, where they are not None, are greater than 0.
+def check_signs(config: Any, *, may_be_zero: Sequence[str]) -> None:
+    """Whether all numbers of a dataclass of sizes are greater than 0, or 0 where they may be.
 
     Raises:
         ConfigError: one is not.
     """
-    for name in names:
-        value = getattr(config, name)
-        if value is not None and value <= 0:
-            raise ConfigError(f"{name} must be greater than 0, got {value}")
+    for field in fields(config):
+        value = getattr(config, field.name)
+        if value is None or isinstance(value, bool):
+            continue
+        if field.name in may_be_zero:
+            if value < 0:
+                raise ConfigError(f"{field.name} must not be negative, got {value}")
+        elif value <= 0:
+            raise ConfigError(f"{field.name} must be greater than 0, got {value}")
 
 
 def check_multiples(config: Any, names: Sequence[str]) -> None:
@@ -28,7 +34,7 @@ def check_multiples(config: Any, names: Sequence[str]) -> None:
     """
     for name in names:
         value = getattr(config, name)
-        if value < 0 or value % config.heads:
+        if value % config.heads:
             raise ConfigError(
                 f"{name} must be a multiple of heads, got {name} {value} and heads {config.heads}"
             )

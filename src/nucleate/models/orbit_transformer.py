@@ -11,11 +11,10 @@ from torch import Tensor, nn
 from nucleate.crystal.batch import Atoms, CrystalBatch
 from nucleate.crystal.lattice import STRAIN_BASIS
 from nucleate.crystal.lattice_torch import combination, components, free_lattice_params
-from nucleate.errors import ConfigError
 from nucleate.models.coarse import coarse_levels
 from nucleate.models.graph import OrbitGraph, orbit_graph, with_round_size
 from nucleate.models.layers import Edges, OrbitLayer, Surroundings
-from nucleate.models.network_sizes import check_multiples, check_positive
+from nucleate.models.network_sizes import check_multiples, check_signs
 from nucleate.models.radial import GaussianBasis, envelope
 from nucleate.models.reciprocal import NUM_RECIPROCAL_BASIS, ReciprocalStress, reciprocal_stars
 from nucleate.models.site_features import (
@@ -26,6 +25,7 @@ from nucleate.models.site_features import (
     site_features,
 )
 from nucleate.models.tensors import tensor_geometry
+from nucleate.models.time_embedding import TimeEmbedding
 from nucleate.physics.elements import element_features, element_values
 from nucleate.shapes import Float, Int
 
@@ -34,18 +34,6 @@ TIME_FLOOR = 0.05
 """Added to the noise level where outputs are scaled by it."""
 NUM_ELEMENTS = 103
 """Elements the tables know everything about; hydrogen to lawrencium."""
-_POSITIVE_SIZES = (
-    "scalars",
-    "vectors",
-    "hidden",
-    "layers",
-    "heads",
-    "num_basis",
-    "radius",
-    "fixed_radius",
-    "num_sources",
-    "reciprocal_radius",
-)
 
 
 @dataclass(frozen=True)
@@ -86,9 +74,7 @@ class OrbitTransformerConfig:
     tensors: int = 0
 
     def __post_init__(self) -> None:
-        check_positive(self, _POSITIVE_SIZES)
-        if self.reciprocal < 0:
-            raise ConfigError(f"reciprocal must not be negative, got {self.reciprocal}")
+        check_signs(self, may_be_zero=("reciprocal", "coarse", "tensors"))
 
     def check(self) -> None:
         """Whether there can be a network of these sizes; some that are asked for on top of weights are no whole.
@@ -170,27 +156,6 @@ class OrbitOutputs:
     forces: Float[Tensor, "orbits 3"]
     stress: Float[Tensor, "crystals 3 3"]
     pooled: Float[Tensor, "crystals s"]
-
-
-class TimeEmbedding(nn.Module):
-    """Sines and cosines of both noise levels."""
-
-    frequencies: Tensor
-
-    def __init__(self, size: int) -> None:
-        super().__init__()
-        self.register_buffer("frequencies", torch.pi * 2.0 ** torch.arange(6), persistent=False)
-        self.linear = nn.Linear(2 * (2 * 6 + 1), size)
-
-    def forward(
-        self, coord_time: Float[Tensor, "n"], lattice_time: Float[Tensor, "n"]
-    ) -> Float[Tensor, "n size"]:
-        """One vector per crystal."""
-        parts = []
-        for time in (coord_time, lattice_time):
-            angles = time[:, None] * self.frequencies
-            parts += [time[:, None], angles.sin(), angles.cos()]
-        return self.linear(torch.cat(parts, dim=1))
 
 
 class OrbitTransformer(nn.Module):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from nucleate.crystal.tables import NUM_GROUPS, NUM_POSITIONS, group_arrays
 from nucleate.errors import ConfigError
 from nucleate.models.charge_balance import Balance, ChargeBalance
-from nucleate.models.network_sizes import check_multiples, check_positive
+from nucleate.models.network_sizes import check_multiples, check_signs
 from nucleate.models.site_features import NUM_SITE_FEATURES, position_features
 from nucleate.models.transformer_layer import TransformerLayer
 from nucleate.physics.elements import NUM_ELEMENTS, element_features
@@ -52,9 +52,9 @@ class TemplateTransformerConfig:
     charge_balance: bool = True
 
     def __post_init__(self) -> None:
-        check_positive(self, ("width", "layers", "heads", "num_sources"))
-        if not 0 <= self.dropout < 1:
-            raise ConfigError(f"dropout must be at least 0 and below 1, got {self.dropout}")
+        check_signs(self, may_be_zero=("dropout",))
+        if self.dropout >= 1:
+            raise ConfigError(f"dropout must be below 1, got {self.dropout}")
 
     def check(self) -> None:
         """Whether there can be a network of these sizes; some that are asked for on top of weights are no whole.
