@@ -70,6 +70,20 @@ def test_formulas_are_read_as_pymatgen_reads_them(parts: list[tuple[str, int, in
             {"lattice": (5, 5, 6, 90, 90, 90), "space_groups": (225,)},
             "is no cubic cell .* as space group 225",
         ),
+        (
+            {"lattice": (5, 5, 6, 90, 90, 90), "crystal_system": "cubic"},
+            "The cell 5, 5, 6, 90, 90, 90 is no cubic cell .*strain 0.12, at most 0.001.*"
+            "these lattices: tetragonal, orthorhombic, monoclinic, triclinic; .* another crystal system",
+        ),
+        (
+            {"lattice": (5, 5, 6, 90, 90, 90), "crystal_system": "trigonal"},
+            "is no hexagonal or rhombohedral cell .*, as trigonal crystals need it",
+        ),
+        ({"lattice": (5, 5, 5, 90, 90, 90), "crystal_system": "square"}, "no crystal system 'square'"),
+        (
+            {"lattice": (5, 5, 6, 90, 90, 90), "space_groups": (1, 2), "crystal_system": "cubic"},
+            "None of the space groups asked for is cubic",
+        ),
         ({"lattice": (5, 5, 5, 90, 90, 200)}, "must be between 0 and 180"),
         ({"lattice": (50.0,) * 3 + (90.0,) * 3, "formula": "NaCl"}, "no number of units from 1 to 32 fits"),
         ({"lattice": (4.0,) * 3 + (90.0,) * 3, "num_atoms": (50, 60)}, "has room for 1 to 21 atoms"),
@@ -102,6 +116,22 @@ def test_a_lattice_narrows_groups_and_units() -> None:
     assert groups == {1, 2, *range(143, 195)}  # rhombohedral groups are in hexagonal axes
     assert hexagonal.lattice_params(194, num_atoms=4).shape == (2,)
     assert np.allclose(hexagonal.cell @ hexagonal.cell.T, [[9, -4.5, 0], [-4.5, 9, 0], [0, 0, 25]])
+
+
+def test_a_crystal_system_narrows_the_groups_before_the_units_are_counted() -> None:
+    """One unit of SrTiO3 fills only F-centred groups of this cell, none of which is tetragonal; two fill others."""
+    condition = Condition(
+        formula="SrTiO3", lattice=(5.5, 5.5, 7.8, 90.0, 90.0, 90.0), crystal_system="tetragonal"
+    )
+    assert 10 in [c.max_atoms for c in condition.constraints]
+    assert all(75 <= g <= 142 for c in condition.constraints for g in c.space_groups)
+    with pytest.raises(ConditionError, match=r"primitive cell has 118 to 236 Å³"):
+        Condition(
+            formula="SrTiO3",
+            lattice=(5.5, 5.5, 7.8, 90.0, 90.0, 90.0),
+            crystal_system="tetragonal",
+            num_atoms=(5, 5),
+        )
 
 
 def test_templates_and_elements_are_read() -> None:

@@ -12,11 +12,16 @@ import numpy as np
 
 from nucleate.crystal.lattice_parameters import lattice_from_parameters
 from nucleate.crystal.space_group import space_group
-from nucleate.crystal.tables import NUM_GROUPS, group_names
+from nucleate.crystal.tables import group_names
 from nucleate.errors import ConditionError, InvalidStructureError
 from nucleate.generation.formula import format_counts, parse_element, parse_elements, parse_formula
 from nucleate.physics.volume import volume_per_atom
-from nucleate.processes.template_constraints import MAX_ATOMS, TemplateConstraint, template_constraint
+from nucleate.processes.template_constraints import (
+    MAX_ATOMS,
+    TemplateConstraint,
+    allowed_groups,
+    template_constraint,
+)
 from nucleate.processes.template_lookahead import Lookahead
 from nucleate.processes.template_process import impossible_reason
 from nucleate.shapes import Float
@@ -147,13 +152,14 @@ class Condition:
     # ---- how it is asked ---------------------------------------------------------------------------------------
 
     def _possible_groups(self) -> frozenset[int]:
-        asked = frozenset(self.space_groups) or frozenset(range(1, NUM_GROUPS + 1))
-        if bad := sorted(g for g in asked if not 1 <= g <= NUM_GROUPS):
-            raise ConditionError(f"Space group numbers run from 1 to {NUM_GROUPS}, got {bad[0]}.")
+        asked = allowed_groups(self.space_groups or None, self.crystal_system)
         if self.cell is None:
             return asked
-        fitting = {system: self._strain(system) <= LATTICE_STRAIN for system in _example_groups()}
-        return frozenset(g for g in asked if fitting[group_names()[g - 1]["lattice_system"]])
+        fitting = self._lattice_systems_of_cell()
+        return frozenset(g for g in asked if group_names()[g - 1]["lattice_system"] in fitting)
+
+    def _lattice_systems_of_cell(self) -> list[str]:
+        return [system for system in _example_groups() if self._strain(system) <= LATTICE_STRAIN]
 
     def _strain(self, lattice_system: str) -> float:
         assert self.cell is not None
@@ -162,12 +168,20 @@ class Condition:
 
     def _no_group_fits(self) -> str:
         assert self.lattice is not None
-        number = self.space_groups[0]
-        system = group_names()[number - 1]["lattice_system"]
-        cell = ", ".join(f"{x:g}" for x in self.lattice)
+        asked = sorted(allowed_groups(self.space_groups or None, self.crystal_system))
+        system_of = {g: group_names()[g - 1]["lattice_system"] for g in asked}
+        strains = {system: self._strain(system) for system in dict.fromkeys(system_of.values())}
+        least = min(strains.values())
+        nearest = [system for system, strain in strains.items() if strain == least]
+        if self.space_groups:
+            number = next(g for g in asked if system_of[g] in nearest)
+            where, other = f"as space group {number} needs it", "group"
+        else:
+            where, other = f"as {self.crystal_system} crystals need it", "crystal system"
+        cell, fitting = ", ".join(f"{x:g}" for x in self.lattice), ", ".join(self._lattice_systems_of_cell())
         return (
-            f"The cell {cell} is no {system} cell in the standard setting (strain {self._strain(system):.2g}, at most "
-            f"{LATTICE_STRAIN:g}), as space group {number} needs it; give another cell or another group."
+            f"The cell {cell} is no {' or '.join(nearest)} cell in the standard setting (strain {least:.2g}, at most "
+            f"{LATTICE_STRAIN:g}), {where}. It fits these lattices: {fitting}; give another cell or another {other}."
         )
 
     def _constraints(self) -> list[TemplateConstraint]:
@@ -175,7 +189,6 @@ class Condition:
         low, high = self._atom_range()
         common: dict[str, Any] = {
             "space_groups": self._possible_groups(),
-            "crystal_system": self.crystal_system,
             "required": frozenset(map(parse_element, self.elements)),
             "excluded": frozenset(map(parse_element, self.excluded)),
             "allowed": None if self.allowed is None else frozenset(map(parse_element, self.allowed)),

@@ -87,18 +87,7 @@ def template_constraint(
     Raises:
         ConditionError: the parts contradict each other.
     """
-    groups = frozenset(range(1, NUM_GROUPS + 1)) if space_groups is None else frozenset(space_groups)
-    if bad := sorted(g for g in groups if not 1 <= g <= NUM_GROUPS):
-        raise ConditionError(f"Space group numbers run from 1 to {NUM_GROUPS}, got {bad[0]}.")
-    if crystal_system is not None:
-        if crystal_system not in CRYSTAL_SYSTEMS:
-            known = ", ".join(CRYSTAL_SYSTEMS)
-            raise ConditionError(f"There is no crystal system {crystal_system!r}; they are {known}.")
-        groups = frozenset(g for g in groups if group_names()[g - 1]["crystal_system"] == crystal_system)
-    if not groups:
-        raise ConditionError(
-            f"None of the space groups asked for is {crystal_system}; ask for others or drop one."
-        )
+    groups = allowed_groups(space_groups, crystal_system)
     counts = None if composition is None else tuple(sorted((z, n) for z, n in composition.items()))
     wanted = frozenset(required) | frozenset(z for z, _ in counts or ())
     slots = tuple(OrbitSlot(position, element) for position, element in orbits)
@@ -126,6 +115,27 @@ def template_constraint(
     return TemplateConstraint(
         groups, counts, wanted, possible, min_atoms, max_atoms, neutral, slots, complete
     )
+
+
+def allowed_groups(space_groups: Iterable[int] | None, crystal_system: str | None) -> frozenset[int]:
+    """Those of the space groups (all where None) that are of the crystal system (any where None); at least one.
+
+    Raises:
+        ConditionError: there is no such group or system, or no group is of it.
+    """
+    groups = frozenset(range(1, NUM_GROUPS + 1)) if space_groups is None else frozenset(space_groups)
+    if bad := sorted(g for g in groups if not 1 <= g <= NUM_GROUPS):
+        raise ConditionError(f"Space group numbers run from 1 to {NUM_GROUPS}, got {bad[0]}.")
+    if crystal_system is not None:
+        if crystal_system not in CRYSTAL_SYSTEMS:
+            known = ", ".join(CRYSTAL_SYSTEMS)
+            raise ConditionError(f"There is no crystal system {crystal_system!r}; they are {known}.")
+        groups = frozenset(g for g in groups if group_names()[g - 1]["crystal_system"] == crystal_system)
+    if not groups:
+        raise ConditionError(
+            f"None of the space groups asked for is {crystal_system}; ask for others or drop one."
+        )
+    return groups
 
 
 def _check_elements(
