@@ -186,7 +186,7 @@ class Condition:
 
     def _constraints(self) -> list[TemplateConstraint]:
         """One constraint per number of formula units, or a single one; contradictions are refused here."""
-        low, high = self._atom_range()
+        low, high = self.num_atoms or (1, MAX_ATOMS)
         common: dict[str, Any] = {
             "space_groups": self._possible_groups(),
             "required": frozenset(map(parse_element, self.elements)),
@@ -204,7 +204,12 @@ class Condition:
                 )
             common |= {"required": system, "allowed": system}
         if self.formula_counts is None:
-            return [template_constraint(**common, min_atoms=low, max_atoms=high)]
+            constraint = template_constraint(
+                **common, min_atoms=low, max_atoms=high, cell_atoms=self._cell_atoms()
+            )
+            if all(fewest > most for fewest, most in map(constraint.atom_bounds, constraint.space_groups)):
+                raise ConditionError(self._no_room_for_atoms())
+            return [constraint]
         self._check_formula(common)
         per_unit = sum(self.formula_counts.values())
         units = range(max(1, -(-low // per_unit)), max(1, min(high // per_unit, MAX_UNITS)) + 1)
@@ -260,23 +265,33 @@ class Condition:
                 f"{self.formula} holds {format_counts(dict.fromkeys(extra, 1))}, not among the allowed elements."
             )
 
-    def _atom_range(self) -> tuple[int, int]:
-        """Atoms per primitive cell that are asked for, or that a given cell has room for."""
-        low, high = self.num_atoms or (1, MAX_ATOMS)
-        if self.cell is not None and self.formula is None:
-            volumes = [self._primitive_volume(g) for g in self._possible_groups()]
-            fewest = max(1, int(np.ceil(min(volumes) / MAX_VOLUME_PER_ATOM)))
-            most = int(max(volumes) / MIN_VOLUME_PER_ATOM)
-            if max(low, fewest) > min(high, most):
-                raise ConditionError(
-                    f"The cell has room for {fewest} to {most} atoms per primitive cell, asked are {low} to {high}."
-                )
-            low, high = max(low, fewest), min(high, most)
-        return low, high
+    def _cell_atoms(self) -> tuple[int, int] | None:
+        """(fewest, most) atoms that a given conventional cell has room for."""
+        if self.cell is None:
+            return None
+        volume = abs(float(np.linalg.det(self.cell)))
+        return int(np.ceil(volume / MAX_VOLUME_PER_ATOM)), int(volume / MIN_VOLUME_PER_ATOM)
+
+    def _no_room_for_atoms(self) -> str:
+        sizes, volumes = self._primitive_volumes()
+        fewest, most = int(np.ceil(volumes[0] / MAX_VOLUME_PER_ATOM)), int(volumes[-1] / MIN_VOLUME_PER_ATOM)
+        each = f"({MIN_VOLUME_PER_ATOM:g} to {MAX_VOLUME_PER_ATOM:g} Å³ each)"
+        if most == 0:
+            return f"The primitive cell has {sizes} Å³, no room for an atom {each}; give a larger cell."
+        reason = f"The primitive cell has {sizes} Å³, room for {fewest} to {most} atoms {each}"
+        if self.num_atoms is not None:
+            return f"{reason}, asked are {self.num_atoms[0]} to {self.num_atoms[1]}."
+        return f"{reason}, and more than {MAX_ATOMS} only where num_atoms asks for them."
 
     def _primitive_volume(self, number: int) -> float:
         assert self.cell is not None
         return abs(float(np.linalg.det(self.cell))) / space_group(number).num_centrings
+
+    def _primitive_volumes(self) -> tuple[str, list[float]]:
+        """(as text, ascending) volumes that the primitive cell may have."""
+        volumes = sorted({self._primitive_volume(g) for g in self._possible_groups()})
+        text = f"{volumes[0]:.0f} to {volumes[-1]:.0f}" if len(volumes) > 1 else f"{volumes[0]:.0f}"
+        return text, volumes
 
     def _groups_with_room(self, num_atoms: int) -> frozenset[int]:
         """Groups in which the given cell gives so many atoms a believable volume; all where no cell is given."""
@@ -290,8 +305,7 @@ class Condition:
 
     def _no_room(self, units: range, per_unit: int) -> str:
         assert self.formula_counts is not None
-        volumes = sorted({self._primitive_volume(g) for g in self._possible_groups()})
-        sizes = f"{volumes[0]:.0f} to {volumes[-1]:.0f}" if len(volumes) > 1 else f"{volumes[0]:.0f}"
+        sizes, _ = self._primitive_volumes()
         each = volume_per_atom(self.formula_counts).mean * per_unit
         return (
             f"The primitive cell has {sizes} Å³, and {self.formula} takes up about {each:.0f} Å³ per formula unit: no "

@@ -41,6 +41,7 @@ class TemplateConstraint:
         neutral: whether the composition must be charge neutral as ``is_neutral`` says.
         slots: orbits that must be there; the first orbits of every template, in this order.
         complete: whether there are no orbits but those of the slots.
+        cell_atoms: (fewest, most) atoms of the conventional cell, None where only those of the primitive one count.
     """
 
     space_groups: frozenset[int]
@@ -52,6 +53,14 @@ class TemplateConstraint:
     neutral: bool = False
     slots: tuple[OrbitSlot, ...] = ()
     complete: bool = False
+    cell_atoms: tuple[int, int] | None = None
+
+    def atom_bounds(self, number: int) -> tuple[int, int]:
+        """(fewest, most) atoms per primitive cell in a group; no number fits where the first is the larger one."""
+        if self.cell_atoms is None:
+            return self.min_atoms, self.max_atoms
+        (low, high), centrings = self.cell_atoms, space_group(number).num_centrings
+        return max(self.min_atoms, -(-low // centrings)), min(self.max_atoms, high // centrings)
 
 
 def template_constraint(
@@ -67,6 +76,7 @@ def template_constraint(
     neutral: bool = False,
     orbits: Iterable[tuple[int | None, int | None]] = (),
     complete: bool = False,
+    cell_atoms: tuple[int, int] | None = None,
 ) -> TemplateConstraint:
     """The constraint, checked; a contradiction that needs no search is refused here.
 
@@ -83,6 +93,7 @@ def template_constraint(
         orbits: (Wyckoff index, atomic number) of orbits that must be there, None where open. Indices need exactly
             one space group.
         complete: no orbits but those given.
+        cell_atoms: fewest and most atoms per conventional cell; groups in which no number fits are impossible.
 
     Raises:
         ConditionError: the parts contradict each other.
@@ -113,7 +124,7 @@ def template_constraint(
         raise ConditionError(f"The range of atoms per primitive cell, {min_atoms} to {max_atoms}, is empty.")
     _check_slots(slots, groups, complete=complete)
     return TemplateConstraint(
-        groups, counts, wanted, possible, min_atoms, max_atoms, neutral, slots, complete
+        groups, counts, wanted, possible, min_atoms, max_atoms, neutral, slots, complete, cell_atoms
     )
 
 
