@@ -176,6 +176,15 @@ def test_a_lattice_with_few_atoms_keeps_every_atom_a_believable_volume(generator
     assert centrings == {1, 2, 4}
 
 
+def test_a_lattice_that_nearly_fits_becomes_the_nearest_one_that_does() -> None:
+    subspace = space_group(221).lattice_subspace
+    for lengths, distance in (((4.0, 4.0, 4.0), 0.0), ((4.0, 4.002, 3.999), 2e-3)):
+        condition = Condition(lattice=(*lengths, 90.0, 90.0, 90.0), space_groups=(221,))
+        cell = subspace.to_lattice(condition.lattice_params(221, num_atoms=5), num_atoms=5)
+        assert np.allclose(cell, np.prod(lengths) ** (1 / 3) * np.eye(3), rtol=0, atol=1e-12)
+        assert np.abs(cell - condition.cell).max() <= distance + 1e-12
+
+
 def test_templates_and_elements_are_read() -> None:
     assert parse_template("Sr:1a Ti:1b O:3c", 221) == ((0, 38), (1, 22), (2, 8))
     assert parse_template("a, b,c", 221) == ((0, None), (1, None), (2, None))

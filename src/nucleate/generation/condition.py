@@ -30,7 +30,8 @@ MAX_UNITS = 32
 """Most formula units per primitive cell that are considered."""
 
 LATTICE_STRAIN = 1e-3
-"""How far a given cell may be from the shape its group asks for (largest principal strain)."""
+"""How far a given cell may be from the shape its group asks for, the nearest cell of which replaces it (largest
+principal strain)."""
 
 VOLUME_FACTOR = 1.6
 """How far (as a factor) the volume per atom of a given cell may be from what its composition takes up."""
@@ -55,7 +56,8 @@ class Condition:
         space_groups: numbers of the groups it may have.
         crystal_system: triclinic, monoclinic, orthorhombic, tetragonal, trigonal, hexagonal or cubic.
         template: all orbits by Wyckoff letter, such as ``a b c`` or ``Sr:1a Ti:1b O:3c``; needs one space group.
-        lattice: conventional cell a, b, c in Å and alpha, beta, gamma in degrees, in the standard setting.
+        lattice: conventional cell a, b, c in Å and alpha, beta, gamma in degrees, in the standard setting. It may be a
+            strain of ``LATTICE_STRAIN`` off the shape its group asks for; the nearest cell of that shape is taken.
         neutral: only compositions that can be charge neutral.
         source: data set whose character the crystals should have; by default all of them.
 
