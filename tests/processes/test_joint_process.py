@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ from nucleate.crystal.tables import group_arrays
 from nucleate.errors import ConditionError
 from nucleate.processes.choice import ProcessChoice
 from nucleate.processes.geometry_flow import GeometryFlow
-from nucleate.processes.joint_process import NEEDS, GivenParts, JointProcess, stages
+from nucleate.processes.joint_process import NEEDS, GivenParts, JointProcess, given_geometry, stages
 from nucleate.processes.template_constraints import template_constraint
 from nucleate.processes.template_process import TemplateState
 
@@ -131,6 +131,27 @@ def test_every_row_of_the_task_table_keeps_what_is_given() -> None:
         joint().sample([asked[2][0]], [asked[2][1]], [generators(3)[2]], steps=3).crystals.to_crystals()[0]
     )
     np.testing.assert_allclose(alone.free_coords, completed.free_coords, atol=1e-6)
+
+
+def test_what_is_given_stands_where_the_crystals_are() -> None:
+    """Values and masks, on a device that is not the CPU: meta holds no numbers, the numbers of orbits stay here."""
+    batch = CrystalBatch.from_crystals([RUTILE])
+    elsewhere = batch.replace(
+        lattice_params=batch.lattice_params.to("meta"), free_coords=batch.free_coords.to("meta")
+    )
+    given = given_geometry(elsewhere, [GivenParts(RUTILE.lattice_params, tuple(RUTILE.free_coords))])
+    tensors = [getattr(given, field.name) for field in fields(given)]
+    assert {tensor.device.type for tensor in tensors} == {"meta"}
+
+
+def test_crystals_go_where_the_denoiser_looks_and_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, moved = template_constraint(space_groups=[136], orbits=[(0, None), (5, None)], complete=True), []
+    original = CrystalBatch.to
+    monkeypatch.setattr(CrystalBatch, "to", lambda self, *to: (moved.append(to), original(self, "cpu"))[1])
+    process = JointProcess(joint().choice, joint().model, still, torch.device("cuda:1"))
+    parts = GivenParts(RUTILE.lattice_params, tuple(RUTILE.free_coords))
+    process.sample([asked], [parts], generators(1), steps=1, proposals=2)
+    assert moved == [(torch.device("cuda:1"),)] * 4 + [("cpu", torch.float64)]
 
 
 def test_a_given_geometry_has_a_say_in_its_elements() -> None:

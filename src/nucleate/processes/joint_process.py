@@ -91,7 +91,7 @@ class GivenParts:
 
 @dataclass(frozen=True, eq=False)
 class JointSample:
-    """Crystals, in float64, with the log probability of their templates under the template model."""
+    """Crystals, in float64 on the CPU, with the log probability of their templates under the template model."""
 
     crystals: CrystalBatch
     log_prob: tuple[float, ...]
@@ -105,11 +105,13 @@ class JointProcess:
         choice: process, schedule and solver of the geometry.
         model: log odds of groups, positions and elements for constraints (one model per batch of constraints).
         denoiser: guess at the clean geometry.
+        device: where the denoiser looks at crystals.
     """
 
     choice: ProcessChoice
     model: Callable[[Sequence[TemplateConstraint]], NextOrbitModel]
     denoiser: GeometryDenoiser
+    device: torch.device | str = "cpu"
 
     def sample(
         self,
@@ -155,7 +157,7 @@ class JointProcess:
                 rows, constraints, parts, generators, templates, streams, proposals, temperature
             )
             templates = [chosen.get(i, template) for i, template in enumerate(templates)]
-        batch = template_batch(templates)
+        batch = template_batch(templates).to(self.device)
         given = given_geometry(batch, parts)
         noise = GeometryNoise.draw_by_crystal(batch, streams)
         crystals = sample_geometry(
@@ -170,7 +172,7 @@ class JointProcess:
             streams=streams,
             lattice_variance=self.choice.lattice_variance,
         )
-        exact = crystals.to(dtype=torch.float64)
+        exact = crystals.to("cpu", torch.float64)
         whole = given_geometry(exact, parts)
         return JointSample(whole.imposed_on(exact), tuple(t.log_prob for t in templates))
 
@@ -190,18 +192,17 @@ class JointProcess:
         tried = [[templates[i] for i in rows]]
         for _ in range(proposals - 1):
             tried.append(sample_templates(self.model(asked), asked, own, temperature=temperature))
-        batch = template_batch(tried[0])
+        batch = template_batch(tried[0]).to(self.device)
         noises = [GeometryNoise.draw_by_crystal(batch, [streams[i] for i in rows]) for _ in NOISE_LEVELS]
         geometry = [parts[i] for i in rows]
         errors = []
         for candidates in tried:
-            candidate = template_batch(candidates)
+            candidate = template_batch(candidates).to(self.device)
             clean = given_geometry(candidate, geometry).imposed_on(candidate)
-            errors.append(
-                denoising_error(self.choice.process, clean, self.denoiser, noises=noises).double().numpy()
-            )
+            error = denoising_error(self.choice.process, clean, self.denoiser, noises=noises)
+            errors.append(error.cpu().double().numpy())
         numbers = batch.num_free.new_zeros(len(batch)).index_add(0, batch.orbit_to_crystal, batch.num_free)
-        weight = 0.5 * (numbers.numpy() + 1)
+        weight = 0.5 * (numbers.cpu().numpy() + 1)
         logits = -weight * np.array(errors)
         found = {}
         for k, (i, generator) in enumerate(zip(rows, own)):
@@ -231,8 +232,8 @@ def template_batch(
 def given_geometry(batch: CrystalBatch, parts: Sequence[GivenParts]) -> GivenGeometry:
     """The given parts in the order of the orbits of a batch: a template begins with the orbits of its slots."""
     params, coords = torch.zeros_like(batch.lattice_params), torch.zeros_like(batch.free_coords)
-    lattice_known = torch.zeros(len(batch), dtype=torch.bool)
-    coords_known = torch.zeros(len(coords), dtype=torch.bool)
+    lattice_known = torch.zeros(len(batch), dtype=torch.bool, device=batch.device)
+    coords_known = torch.zeros(len(coords), dtype=torch.bool, device=batch.device)
     for i, (part, start) in enumerate(zip(parts, batch.orbit_start.tolist())):
         if part.lattice_params is not None:
             own = torch.as_tensor(part.lattice_params).to(params)
