@@ -13,6 +13,7 @@ from nucleate.crystal import Crystal, CrystalBatch
 from nucleate.crystal.tables import group_arrays
 from nucleate.errors import ConditionError
 from nucleate.processes.choice import ProcessChoice
+from nucleate.processes.denoising_error import NOISE_LEVELS
 from nucleate.processes.geometry_flow import GeometryFlow
 from nucleate.processes.joint_process import NEEDS, GivenParts, JointProcess, given_geometry, stages
 from nucleate.processes.template_constraints import template_constraint
@@ -91,11 +92,70 @@ def test_what_has_no_place_to_stand_is_refused() -> None:
     with pytest.raises(ConditionError, match="no field 'spin'"):
         stages(frozenset({"spin"}))
     constraint = template_constraint(composition={22: 2, 8: 4})
-    with pytest.raises(ConditionError, match="Lattice parameters belong to one space group, got 230"):
+    with pytest.raises(ConditionError, match="lattice parameters belong to one space group, got 230"):
         joint().sample([constraint], [GivenParts(RUTILE.lattice_params)], generators(1))
     slots = template_constraint(space_groups=[136], orbits=[(None, 22)])
     with pytest.raises(ConditionError, match="an orbit whose Wyckoff position is not"):
         joint().sample([slots], [GivenParts(None, (np.zeros(3),))], generators(1))
+
+
+def test_proposals_need_to_know_that_no_orbit_comes_beside_a_given_geometry() -> None:
+    """Judged by the first template drawn, the others had another number of orbits: a crash, or no say at all."""
+    orbits = [(0, None), (5, None)]
+    open_end = template_constraint(space_groups=[136], orbits=orbits, max_atoms=14)
+    whole = GivenParts(RUTILE.lattice_params, tuple(RUTILE.free_coords))
+    with pytest.raises(ConditionError, match=r"Crystal 1: .* but more may come.*complete=True.*proposals=1"):
+        joint().sample([open_end] * 2, [GivenParts(), whole], generators(2), steps=1, proposals=2)
+    assert len(joint().sample([open_end], [whole], generators(1), steps=1).log_prob) == 1
+    # cells, and orbits some of whose coordinates are open, have no say and no harm comes of them
+    some = [GivenParts(RUTILE.lattice_params), GivenParts(RUTILE.lattice_params, (np.zeros(3), None))]
+    made = joint().sample([open_end] * 2, some, generators(2), steps=1, proposals=2)
+    plain = joint().sample([open_end] * 2, some, generators(2), steps=1)
+    assert torch.equal(made.crystals.free_coords, plain.crystals.free_coords)
+
+
+def test_orbits_without_free_coordinates_need_none_to_be_known() -> None:
+    """Rutile's titanium has no coordinate that could be open: oxygen's and the cell are the whole geometry."""
+    constraint = template_constraint(space_groups=[136], orbits=[(0, None), (5, None)], complete=True)
+    calls = []
+
+    def listening(noisy: CrystalBatch, coord_level: Tensor, lattice_level: Tensor) -> Guess:
+        calls.append(len(noisy))
+        return still(noisy, coord_level, lattice_level)
+
+    parts = GivenParts(RUTILE.lattice_params, (None, RUTILE.free_coords[1]))
+    joint(listening).sample([constraint], [parts], generators(1), steps=1, proposals=3)
+    assert len(calls) == 3 * len(NOISE_LEVELS) + 1
+
+
+@pytest.mark.parametrize(
+    ("lattice", "coords", "message"),
+    [
+        ([1.4], None, "Crystal 0: space group 136 has 2 free lattice parameters, got 1"),
+        ([1.4, -0.3, 0.1], None, "Crystal 0: space group 136 has 2 free lattice parameters, got 3"),
+        (None, ([], [0.3, 0.1]), "Crystal 0, orbit 1: .* 4f of space group 136 has 1 free coordinate, got 2"),
+        (None, ([], []), "Crystal 0, orbit 1: .* 4f of space group 136 has 1 free coordinate, got 0"),
+        (None, ([0.1], [0.3]), "Crystal 0, orbit 0: .* 2a of space group 136 has 0 free coordinates, got 1"),
+        (None, ([0, 0, 0], [0.3, 0.1, 0]), "Crystal 0, orbit 1: .* has 1 free coordinate, got 3: .*0.1"),
+    ],
+)
+def test_given_numbers_are_as_many_as_are_free(lattice, coords, message: str) -> None:
+    constraint = template_constraint(space_groups=[136], orbits=[(0, None), (5, None)], complete=True)
+    parts = GivenParts(
+        None if lattice is None else np.array(lattice), tuple(np.array(c, dtype=float) for c in coords or ())
+    )
+    with pytest.raises(ConditionError, match=message):
+        joint().sample([constraint], [parts], generators(1), steps=1)
+
+
+def test_coordinates_are_given_alone_or_as_rows_of_a_crystal() -> None:
+    constraint = template_constraint(space_groups=[136], orbits=[(0, 22), (5, 8)], complete=True)
+    made = [
+        joint().sample([constraint], [GivenParts(None, coords)], generators(1), steps=1)
+        for coords in (tuple(RUTILE.free_coords), (np.zeros(0), RUTILE.free_coords[1, :1]))
+    ]
+    assert torch.equal(made[0].crystals.free_coords, made[1].crystals.free_coords)
+    np.testing.assert_array_equal(made[0].crystals.free_coords[1], RUTILE.free_coords[1])
 
 
 def test_every_row_of_the_task_table_keeps_what_is_given() -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import numpy as np
 import torch
 
 from nucleate.crystal.batch import CrystalBatch
 from nucleate.crystal.lattice_torch import MAX_LATTICE_PARAMS
+from nucleate.crystal.space_group import space_group
 from nucleate.errors import ConditionError
 from nucleate.processes.choice import ProcessChoice
 from nucleate.processes.denoising_error import NOISE_LEVELS, denoising_error
@@ -81,8 +83,9 @@ class GivenParts:
     """What is known of one crystal beside its ``TemplateConstraint``.
 
     Attributes:
-        lattice_params: its lattice, None where open.
-        free_coords: coordinates of the constraint's orbits (``slots``) by place, None where open.
+        lattice_params: its lattice, as many numbers as its space group leaves free; None where open.
+        free_coords: coordinates of the constraint's orbits (``slots``) by place, None where open: as many numbers as
+            the orbit's position leaves free, or a row of ``Crystal.free_coords``, which ends in zeros.
     """
 
     lattice_params: np.ndarray | None = None
@@ -133,7 +136,8 @@ class JointProcess:
         with those elements, n its number of free numbers. That is sampling by importance: the template model proposes,
         and the weight is the likelihood of the geometry as a diffusion model bounds it, up to the weighting of the
         noise levels (Li et al., Your diffusion model is secretly a zero-shot classifier, 2023). With one proposal the
-        geometry has no say.
+        geometry has no say. The whole geometry is given where the lattice and all coordinates of the slots are and the
+        constraint is ``complete``.
 
         Args:
             constraints: groups, composition, given orbits (``slots``).
@@ -144,14 +148,20 @@ class JointProcess:
             temperature: of the template's choices.
 
         Raises:
-            ConditionError: nothing can be as asked, or coordinates are given for orbits whose position is not.
+            ConditionError: nothing can be as asked; coordinates are given for orbits whose position is not; more or
+                fewer numbers are given than are free; or proposals are asked for where lattice and coordinates of all
+                slots are given and other orbits may come.
         """
-        _check(constraints, parts)
+        _check(constraints, parts, proposals=proposals)
         templates = sample_templates(
             self.model(constraints), constraints, generators, temperature=temperature
         )
         streams = [torch.Generator().manual_seed(int(g.integers(2**63))) for g in generators]
-        rows = [i for i, p in enumerate(parts) if proposals > 1 and _whole(p, templates[i])]
+        rows = [
+            i
+            for i, (constraint, part) in enumerate(zip(constraints, parts))
+            if proposals > 1 and constraint.complete and _slots_known(constraint, part)
+        ]
         if rows:
             chosen = self._by_geometry(
                 rows, constraints, parts, generators, templates, streams, proposals, temperature
@@ -247,25 +257,67 @@ def given_geometry(batch: CrystalBatch, parts: Sequence[GivenParts]) -> GivenGeo
     return GivenGeometry(params, lattice_known, coords, coords_known)
 
 
-def _whole(part: GivenParts, template: SampledTemplate) -> bool:
-    """Whether lattice and all coordinates are given."""
-    orbits = len(template.wyckoff_indices)
-    known = [free is not None for free in part.free_coords]
-    return part.lattice_params is not None and len(known) == orbits and all(known)
+def _slots_known(constraint: TemplateConstraint, part: GivenParts) -> bool:
+    """Whether the lattice and the coordinates of all given orbits are given, as far as there are any."""
+    if part.lattice_params is None:
+        return False
+    (number,) = constraint.space_groups
+    num_free = space_group(number).num_free_coords
+    return all(
+        free is not None or (slot.position is not None and num_free[slot.position] == 0)
+        for slot, free in zip_longest(constraint.slots, part.free_coords)
+    )
 
 
-def _check(constraints: Sequence[TemplateConstraint], parts: Sequence[GivenParts]) -> None:
+def _check(constraints: Sequence[TemplateConstraint], parts: Sequence[GivenParts], *, proposals: int) -> None:
     if len(constraints) != len(parts):
         raise ConditionError(f"{len(constraints)} constraints need as many given parts, got {len(parts)}")
-    for constraint, part in zip(constraints, parts):
-        if len(part.free_coords) > len(constraint.slots):
+    for i, (constraint, part) in enumerate(zip(constraints, parts)):
+        _check_coords(f"Crystal {i}", constraint, part)
+        if part.lattice_params is not None:
+            _check_lattice(f"Crystal {i}", constraint, part.lattice_params)
+        open_end = not constraint.complete and any(free is not None for free in part.free_coords)
+        if proposals > 1 and open_end and _slots_known(constraint, part):
             raise ConditionError(
-                f"Coordinates of {len(part.free_coords)} orbits are given, but only {len(constraint.slots)} orbits"
+                f"Crystal {i}: lattice and coordinates of all {len(constraint.slots)} given orbits are known, but more "
+                f"may come, so that {proposals} proposals have no common geometry to be judged by; say complete=True "
+                "in its constraint if none come, or sample it with proposals=1"
             )
-        for slot, free in zip(constraint.slots, part.free_coords):
-            if free is not None and slot.position is None:
-                raise ConditionError("Coordinates are given for an orbit whose Wyckoff position is not")
-        if part.lattice_params is not None and len(constraint.space_groups) != 1:
+
+
+def _check_coords(name: str, constraint: TemplateConstraint, part: GivenParts) -> None:
+    if len(part.free_coords) > len(constraint.slots):
+        raise ConditionError(
+            f"{name}: coordinates of {len(part.free_coords)} orbits are given, but only {len(constraint.slots)} orbits"
+        )
+    for k, (slot, free) in enumerate(zip(constraint.slots, part.free_coords)):
+        if free is None:
+            continue
+        if slot.position is None:
             raise ConditionError(
-                f"Lattice parameters belong to one space group, got {len(constraint.space_groups)} groups"
+                f"{name}, orbit {k}: coordinates are given for an orbit whose Wyckoff position is not"
             )
+        (number,) = constraint.space_groups
+        position = space_group(number).wyckoff_positions[slot.position]
+        padded = np.shape(free) == (3,) and not np.any(free[position.num_free :])
+        if np.shape(free) != (position.num_free,) and not padded:
+            plural = "" if position.num_free == 1 else "s"
+            raise ConditionError(
+                f"{name}, orbit {k}: Wyckoff position {position.label} of space group {number} has "
+                f"{position.num_free} free coordinate{plural}, got {np.size(free)}: {np.asarray(free).tolist()}"
+            )
+
+
+def _check_lattice(name: str, constraint: TemplateConstraint, lattice_params: np.ndarray) -> None:
+    if len(constraint.space_groups) != 1:
+        raise ConditionError(
+            f"{name}: lattice parameters belong to one space group, got {len(constraint.space_groups)} groups"
+        )
+    (number,) = constraint.space_groups
+    expected = space_group(number).lattice_subspace.num_params
+    if np.shape(lattice_params) != (expected,):
+        plural = "" if expected == 1 else "s"
+        raise ConditionError(
+            f"{name}: space group {number} has {expected} free lattice parameter{plural}, got "
+            f"{np.size(lattice_params)}"
+        )
