@@ -15,7 +15,14 @@ from nucleate.errors import ConditionError
 from nucleate.processes.choice import ProcessChoice
 from nucleate.processes.denoising_error import NOISE_LEVELS
 from nucleate.processes.geometry_flow import GeometryFlow
-from nucleate.processes.joint_process import NEEDS, GivenParts, JointProcess, given_geometry, stages
+from nucleate.processes.joint_process import (
+    NEEDS,
+    GivenParts,
+    JointProcess,
+    free_numbers,
+    given_geometry,
+    stages,
+)
 from nucleate.processes.template_constraints import template_constraint
 from nucleate.processes.template_process import TemplateState
 
@@ -212,6 +219,36 @@ def test_crystals_go_where_the_denoiser_looks_and_come_back(monkeypatch: pytest.
     parts = GivenParts(RUTILE.lattice_params, tuple(RUTILE.free_coords))
     process.sample([asked], [parts], generators(1), steps=1, proposals=2)
     assert moved == [(torch.device("cuda:1"),)] * 4 + [("cpu", torch.float64)]
+
+
+def test_the_weight_of_a_geometry_counts_all_its_free_numbers() -> None:
+    """Coordinates and lattice parameters: rutile 1 + 2, rock salt 0 + 1, four atoms in P1 12 + 6."""
+    salt = Crystal(225, np.array([1.7]), np.array([0, 1]), np.array([11, 17]), np.zeros((2, 3)))
+    free = np.random.default_rng(0).random((4, 3))
+    triclinic = Crystal(1, np.array([1.7, 0, 0, 0, 0, 0]), np.zeros(4, dtype=int), np.arange(3, 7), free)
+    assert free_numbers(CrystalBatch.from_crystals([RUTILE, salt, triclinic])).tolist() == [3, 1, 18]
+
+
+def test_proposals_are_drawn_by_their_errors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two elements on rutile's titanium, one with an error of 0.8: it comes exp(-3 / 2 * 0.8) times as often."""
+    orbits = [(0, None), (5, 8)]
+    constraint = template_constraint(space_groups=[136], orbits=orbits, complete=True, allowed=[22, 14, 8])
+    monkeypatch.setattr(
+        "nucleate.processes.joint_process.denoising_error",
+        lambda process, crystals, denoiser, *, noises: (
+            0.8 * (crystals.atomic_numbers[::2] == 14).float()
+            + 9.0 * (crystals.atomic_numbers[::2] == 8).float()
+        ),
+    )
+    count, given = 300, GivenParts(RUTILE.lattice_params, tuple(RUTILE.free_coords))
+    made = (
+        joint()
+        .sample([constraint] * count, [given] * count, generators(count), steps=1, proposals=24)
+        .crystals
+    )
+    share = float((made.atomic_numbers[::2] == 14).float().mean())
+    rare = np.exp(-1.5 * 0.8)
+    assert share == pytest.approx(rare / (1 + rare), abs=0.06)  # 0.23; one number less would give 0.31
 
 
 def test_a_given_geometry_has_a_say_in_its_elements() -> None:

@@ -8,9 +8,10 @@ from itertools import zip_longest
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from nucleate.crystal.batch import CrystalBatch
-from nucleate.crystal.lattice_torch import MAX_LATTICE_PARAMS
+from nucleate.crystal.lattice_torch import MAX_LATTICE_PARAMS, free_lattice_params
 from nucleate.crystal.space_group import space_group
 from nucleate.errors import ConditionError
 from nucleate.processes.choice import ProcessChoice
@@ -24,6 +25,7 @@ from nucleate.processes.template_process import (
     TemplateTemperature,
     sample_templates,
 )
+from nucleate.shapes import Int
 
 NEEDS: Mapping[str, tuple[str, ...]] = {
     "group": (),
@@ -133,11 +135,11 @@ class JointProcess:
 
         Where the whole geometry is given and elements are open, ``proposals`` templates are drawn for each crystal and
         one is kept with probability proportional to ``exp(-(n / 2) e)``: e is the denoising error of the given geometry
-        with those elements, n its number of free numbers. That is sampling by importance: the template model proposes,
-        and the weight is the likelihood of the geometry as a diffusion model bounds it, up to the weighting of the
-        noise levels (Li et al., Your diffusion model is secretly a zero-shot classifier, 2023). With one proposal the
-        geometry has no say. The whole geometry is given where the lattice and all coordinates of the slots are and the
-        constraint is ``complete``.
+        with those elements, n how many free numbers it has, all of which get noise (``free_numbers``). That is sampling
+        by importance: the template model proposes, and the weight is the likelihood of the geometry as a diffusion
+        model bounds it, up to the weighting of the noise levels (Li et al., Your diffusion model is secretly a
+        zero-shot classifier, 2023). With one proposal the geometry has no say. The whole geometry is given where the
+        lattice and all coordinates of the slots are and the constraint is ``complete``.
 
         Args:
             constraints: groups, composition, given orbits (``slots``).
@@ -211,9 +213,7 @@ class JointProcess:
             clean = given_geometry(candidate, geometry).imposed_on(candidate)
             error = denoising_error(self.choice.process, clean, self.denoiser, noises=noises)
             errors.append(error.cpu().double().numpy())
-        numbers = batch.num_free.new_zeros(len(batch)).index_add(0, batch.orbit_to_crystal, batch.num_free)
-        weight = 0.5 * (numbers.cpu().numpy() + 1)
-        logits = -weight * np.array(errors)
+        logits = -0.5 * free_numbers(batch).cpu().numpy() * np.array(errors)
         found = {}
         for k, (i, generator) in enumerate(zip(rows, own)):
             share = np.exp(logits[:, k] - logits[:, k].max())
@@ -221,6 +221,12 @@ class JointProcess:
             pick = min(int((share.cumsum() <= level).sum()), proposals - 1)
             found[i] = tried[pick][k]
         return found
+
+
+def free_numbers(batch: CrystalBatch) -> Int[Tensor, "crystals"]:
+    """Free coordinates and free lattice parameters of each crystal."""
+    lattice = free_lattice_params(batch.space_group_number).sum(dim=1)
+    return lattice.index_add(0, batch.orbit_to_crystal, batch.num_free)
 
 
 def template_batch(
