@@ -15,6 +15,7 @@ from nucleate.crystal.space_group import space_group
 from nucleate.crystal.tables import group_names
 from nucleate.errors import ConditionError, InvalidStructureError
 from nucleate.generation.formula import format_counts, parse_element, parse_elements, parse_formula
+from nucleate.models.template_transformer import MAX_UNITS
 from nucleate.physics.volume import volume_per_atom
 from nucleate.processes.template_constraints import (
     MAX_ATOMS,
@@ -25,9 +26,6 @@ from nucleate.processes.template_constraints import (
 from nucleate.processes.template_lookahead import Lookahead
 from nucleate.processes.template_process import impossible_reason
 from nucleate.shapes import Float
-
-MAX_UNITS = 32
-"""Most formula units per primitive cell that are considered."""
 
 LATTICE_STRAIN = 1e-3
 """How far a given cell may be from the shape its group asks for, the nearest cell of which replaces it (largest
