@@ -58,7 +58,8 @@ def generate(
         str | None,
         typer.Option(
             metavar="a,b,c,α,β,γ",
-            help="Conventional cell in Å and degrees in the standard setting; kept as it is.",
+            help="Conventional cell in Å and degrees in the standard setting. Only groups whose lattices it fits "
+            "within a strain of 0.001 are considered; the crystal has the nearest cell of exactly its group's shape.",
         ),
     ] = None,
     neutral: Annotated[

@@ -345,7 +345,7 @@ class Generator:
         def model(constraints: Sequence[TemplateConstraint]) -> TemplateModel:
             return TemplateModel(self.template, constraints, source=token)
 
-        return JointProcess(self.choice, model, network_denoiser(self.geometry, source=token))
+        return JointProcess(self.choice, model, network_denoiser(self.geometry, source=token), self.device)
 
     def sample_block(
         self,

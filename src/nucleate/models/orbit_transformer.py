@@ -171,9 +171,9 @@ class OrbitTransformer(nn.Module):
 
     Invariant inputs of an orbit are its element (physics vector and embedding), its site symmetry and
     multiplicity; those of a crystal its group modulo mirror image, its noise levels, its lattice (invariants)
-    and its source. Vector features start at zero, so that they keep the site symmetry. The force is projected
-    onto the Wyckoff tangent space only by being averaged over all images; the stress is averaged over the
-    point group by the sum over images of every orbit.
+    and its source. Vector features start at zero, so that they keep the site symmetry: sums over all images lie in the
+    Wyckoff tangent space, and so does the force. Every layer projects its vectors onto that space all the same, lest
+    rounding grows (``OrbitLayer``). The stress is averaged over the point group by the sum over images of every orbit.
     """
 
     element_table: Tensor
