@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from nucleate.errors import ConfigError
-from nucleate.training.config import TrainingConfig, config_yaml, read_config
+from nucleate.training.config import WEAK, TrainingConfig, config_yaml, read_config
 from nucleate.training.network_module import Budget, cosine_with_warmup
+from nucleate.training.part_setup import accelerator_of
 
 
 def test_yaml_there_and_back(tmp_path: Path) -> None:
@@ -30,6 +32,20 @@ def test_yaml_there_and_back(tmp_path: Path) -> None:
     assert read_config(tmp_path / "x.yaml", seed=5).seed == 5
 
 
+def test_what_was_given_is_known(tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text("schedule: linear\ngeometry_layers: 4\n")
+    config = read_config(tmp_path / "x.yaml", minutes=1)
+    assert config.given == {"schedule", "geometry_layers", "minutes"}
+    assert config.asks_for("geometry_layers")
+    assert not config.asks_for("geometry_hidden")
+    assert "given" not in config.to_flat()
+    with pytest.raises(ConfigError, match="unknown key 'given'"):
+        TrainingConfig.from_flat({"minutes": 1, "given": []})
+    unknown = TrainingConfig(minutes=1.0, schedule="cosine", weak=replace(WEAK, layers=5))
+    assert {key for key in unknown.to_flat() if unknown.asks_for(key)} >= {"schedule", "weak_layers"}
+    assert not unknown.asks_for("weak_scalars")
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
@@ -45,6 +61,16 @@ def test_yaml_there_and_back(tmp_path: Path) -> None:
         ({"minutes": 1, "batch_size": 0}, "batch_size must be greater than 0, got 0"),
         ({"minutes": 1, "same_time": 1.5}, "same_time must be between 0 and 1"),
         ({"minutes": 1, "volume_weight": -1}, "volume_weight must not be negative"),
+        (
+            {"minutes": 1, "template_share": 0},
+            "template_share must lie between 0 and 1 .* got 0.0: name the one to train with part",
+        ),
+        ({"minutes": 1, "template_share": 1}, "template_share must lie between 0 and 1"),
+        ({"minutes": 1, "seed": -1}, "seed must not be negative, got -1"),
+        ({"minutes": 1, "accelerator": "mps"}, "mps has no 64-bit floats, .* use cpu or cuda"),
+        ({"minutes": 1, "template_heads": 0}, "no template network .* heads must be greater than 0, got 0"),
+        ({"minutes": 1, "geometry_reciprocal": -1}, "reciprocal must not be negative"),
+        ({"minutes": 1, "template_dropout": 1.0}, "dropout must be at least 0 and below 1"),
         ({}, "needs a budget"),
     ],
 )
@@ -64,6 +90,8 @@ def test_minutes_are_shared_between_the_parts() -> None:
     config = TrainingConfig(minutes=10.0, template_share=0.25)
     assert (config.minutes_of("geometry"), config.minutes_of("template")) == (7.5, 2.5)
     assert TrainingConfig(minutes=10.0, part="template").minutes_of("template") == 10
+    assert TrainingConfig(minutes=10.0, part="template", template_share=0.0).minutes_of("template") == 10
+    assert TrainingConfig(max_steps=10, template_share=0.0).minutes_of("template") is None
 
 
 def test_budget_ends_with_whichever_comes_first() -> None:
@@ -87,3 +115,14 @@ def test_a_training_shorter_than_its_warm_up_still_reaches_its_learning_rate() -
     assert max(factors) > 0.95
     assert factors[0] < 0.01
     assert factors[-1] == pytest.approx(0.02)
+
+
+def test_auto_is_cuda_or_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And never Apple's mps, which Lightning counts among the GPUs."""
+    for there, names in ((True, {"auto": "cuda", "gpu": "cuda", "cpu": "cpu"}), (False, {"auto": "cpu"})):
+        monkeypatch.setattr("torch.cuda.is_available", lambda there=there: there)
+        found = {name: accelerator_of(TrainingConfig(minutes=1.0, accelerator=name)) for name in names}
+        assert found == names
+    for name in ("gpu", "cuda"):
+        with pytest.raises(ConfigError, match=f"accelerator: {name} is asked for, but torch finds no CUDA"):
+            accelerator_of(TrainingConfig(minutes=1.0, accelerator=name))

@@ -17,6 +17,7 @@ from nucleate.training.crystal_stream import (
     fitting,
     in_batches,
     load_crystals,
+    num_too_large,
     source_names,
 )
 
@@ -94,6 +95,16 @@ def test_batches_in_order_hold_everything(store: Store) -> None:
     pool = fitting(load_crystals(store, {}), LIMITS)
     batches = in_batches(pool, LIMITS)
     assert torch.equal(torch.cat([b.rows for b in batches]), pool.rows)
+
+
+def test_crystals_that_are_left_out_are_counted(store: Store) -> None:
+    """Also where the store does not fit into one window."""
+    training = store.split("train")
+    for orbits, atoms in ((24, 30), (2, 30), (24, 4), (1, 1)):
+        limits = SizeLimits(crystals=6, edges=600, atoms=40, orbits_each=orbits, atoms_each=atoms, radius=1.9)
+        kept = fitting(load_crystals(training, {}), limits)
+        assert num_too_large(training, limits) == len(training) - len(kept)
+    assert num_too_large(training, limits) > 0
 
 
 def test_no_crystal_small_enough_is_said(store: Store) -> None:

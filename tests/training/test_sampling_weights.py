@@ -69,3 +69,20 @@ def test_lines_are_read_and_wrong_ones_refused() -> None:
 def test_weights_that_leave_nothing_are_said(store: Store) -> None:
     with pytest.raises(TrainingError, match="leave no crystal"):
         counts(store, ["crystals=0"], 1)
+
+
+def test_a_curriculum_begins_with_the_simplest_crystals_that_come(store: Store) -> None:
+    """Weights of 0 for all the simplest crystals once left nothing below the ceiling, for ever."""
+    ceilings = iter([0.1] * 1000)
+    stream = CrystalStream(
+        store.split("train"),
+        tokens=TOKENS,
+        limits=LIMITS,
+        seed=3,
+        weights=SamplingWeights.parse(["free_coords:0..2=0"]),
+        ceiling=lambda: next(ceilings),  # asked more often than that, it is the loop without end
+    )
+    batches = list(islice(stream, 3))
+    assert all(len(batch) for batch in batches)
+    free = batches[0].content.crystals
+    assert int(free.num_free.sum()) >= 3

@@ -5,9 +5,6 @@ from __future__ import annotations
 import copy
 import csv
 import json
-import os
-import re
-import signal
 import subprocess
 import sys
 import warnings
@@ -241,36 +238,6 @@ def test_a_weak_network_joins_the_weights_and_changes_nothing_else(
     assert _equal(_weights(third.weights, "weak"), _weights(fourth.weights, "weak"))
 
 
-@pytest.mark.parametrize("what", ["loss", "gradient"])
-def test_a_crystal_that_is_not_finite_is_named_and_the_rest_goes_on(
-    store_path: Path, small_config: Configs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
-) -> None:
-    bad = next(r for r in Store.open(store_path).iter_records(split="train") if r.crystal.formula == "CaF2")
-    original = GeometryTask.losses
-
-    def spoiled(self, network, example):
-        losses = original(self, network, example)
-        if (example.clean.atomic_numbers == 20).any() and (example.clean.atomic_numbers == 9).any():
-            zero = 0 * network.force_gate[-1].bias.sum()
-            # the square root of 0 has an infinite slope
-            losses["loss"] = losses["loss"] + (torch.nan if what == "loss" else torch.sqrt(zero**2))
-        return losses
-
-    monkeypatch.setattr(GeometryTask, "losses", spoiled)
-    with pytest.warns(UserWarning, match=f"the {what} of {re.escape(bad.id)} is not finite"):
-        report = train(store_path, small_config(part="geometry"), out=tmp_path / "run")
-    assert report.num_non_finite >= 1
-    with (tmp_path / "run" / "non_finite.csv").open() as stream:
-        assert {(row["id"], row["not_finite"]) for row in csv.DictReader(stream)} == {(bad.id, what)}
-    assert all(torch.isfinite(w).all() for w in _weights(report.weights, "geometry").values())
-    monkeypatch.setattr("nucleate.training.network_module.MOST_NON_FINITE", 0)
-    with (
-        pytest.warns(UserWarning, match=bad.id),
-        pytest.raises(TrainingError, match=r"named in non_finite\.csv"),
-    ):
-        train(store_path, small_config(part="geometry"), out=tmp_path / "strict")
-
-
 def test_physics_penalties_are_recorded_and_change_the_weights(
     store_path: Path, small_config: Configs, tmp_path: Path
 ) -> None:
@@ -336,7 +303,7 @@ def test_a_diffusion_with_all_that_is_learned_beside_it_goes_on_after_a_kill(
     with pytest.raises(ConfigError, match="trained with process: diffusion, asked is flow"):
         train(
             store_path,
-            small_config(part="geometry"),
+            replace(small_config(part="geometry"), given=frozenset({"process"})),
             out=tmp_path / "flow",
             init=tmp_path / "whole" / "weights.safetensors",
         )
@@ -408,48 +375,6 @@ def test_a_folder_of_another_run_is_refused(store_path: Path, small_config: Conf
     (tmp_path / "mine" / "thesis.txt").touch()
     with pytest.raises(TrainingError, match=r"is not empty and holds no training run \(thesis.txt\)"):
         train(store_path, small_config(), out=tmp_path / "mine")
-
-
-def test_ctrl_c_keeps_what_is_done(
-    store_path: Path, small_config: Configs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def press(progress: TrainingProgress) -> None:
-        if progress.step == 6:
-            os.kill(os.getpid(), signal.SIGINT)
-
-    config = small_config(part="template")
-    with pytest.raises(KeyboardInterrupt, match="repeat the command to go on"):
-        train(store_path, config, out=tmp_path / "run", on_progress=press)
-    steps: list[int] = []
-    report = train(store_path, config, out=tmp_path / "run", on_progress=lambda p: steps.append(p.step))
-    assert steps == [8]
-    assert report.costs["template"]["steps"] == 8
-    whole = train(store_path, config, out=tmp_path / "whole")
-    assert _equal(_weights(whole.weights, "template"), _weights(report.weights, "template"))
-
-
-def test_two_processes_train_one_network(store_path: Path, small_config: Configs, tmp_path: Path) -> None:
-    config = small_config(part="geometry", max_steps=2, validate_every=2, devices=2)
-    (tmp_path / "config.yaml").write_text(config_yaml(config))
-    code = (
-        "import sys; from nucleate.training.config import read_config; from nucleate.training.train import train\n"
-        "report = train(sys.argv[1], read_config(sys.argv[2]), out=sys.argv[3])\n"
-        "print('costs', report.costs['geometry']['processes'], report.validation['geometry']['loss'])\n"
-    )
-    (tmp_path / "run.py").write_text(code)
-    arguments = [sys.executable, tmp_path / "run.py", store_path, tmp_path / "config.yaml", tmp_path / "run"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    result = subprocess.run(
-        [str(a) for a in arguments], capture_output=True, text=True, check=False, env=environment, timeout=300
-    )
-    assert result.returncode == 0, result.stderr
-    lines = [line for line in result.stdout.splitlines() if line.startswith("costs")]
-    assert len(lines) == 2
-    assert lines[0] == lines[1]  # the ranks agree on the validation over all crystals
-    assert (
-        load_checkpoint(tmp_path / "run" / "weights.safetensors").history.training["geometry"]["processes"]
-        == 2
-    )
 
 
 BARE = """

@@ -33,7 +33,10 @@ def train(
     init: Annotated[
         Path | None, typer.Option(metavar="WEIGHTS", help="Weights to start from (fine-tuning).")
     ] = None,
-    minutes: Annotated[float | None, typer.Option(help="Wall-clock budget.")] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(help="Wall-clock budget; 60 if neither it, --max-steps nor --config is given."),
+    ] = None,
     max_steps: Annotated[int | None, typer.Option(help="Budget of optimiser steps of each part.")] = None,
     part: Annotated[
         Part | None,
@@ -41,16 +44,17 @@ def train(
             help="Which network to train; weak adds to --init the small one that autoguidance leads away from."
         ),
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Another seed, another training.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Another seed, another training.")] = None,
     devices: Annotated[
-        int | None, typer.Option(help="Processes, one per device, that train together.")
+        int | None, typer.Option(help="Processes per machine, one per device, that train together.")
     ] = None,
 ) -> None:
     """Train the networks on the split `train` of a store and write their weights.
 
     The folder then holds `weights.safetensors` (of the best validation so far; without one, of the last step),
     `metrics.csv`, `loss.png`, `samples.png`, TensorBoard logs and checkpoints. A run that was stopped goes on when the
-    command is repeated. Options given here win over the configuration file.
+    command is repeated. Options given here win over the configuration file. Without that file and without a budget a
+    run takes 60 minutes.
 
     **Examples:**
 
@@ -88,9 +92,14 @@ def train(
                 bars[state.part] = progress.add_task(state.part, total=1.0, note="")
             progress.update(bars[state.part], completed=state.fraction, note=_note(state))
 
-        report = train_networks(
-            store, settings, out=out, init=init, on_progress=show if main_process else None
-        )
+        try:
+            report = train_networks(
+                store, settings, out=out, init=init, on_progress=show if main_process else None
+            )
+        except KeyboardInterrupt as interrupt:
+            if main_process:
+                raise
+            raise typer.Exit from interrupt  # with any other code Lightning would kill the process that says it
     if main_process:
         _print_report(report)
 

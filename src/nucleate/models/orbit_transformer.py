@@ -11,9 +11,11 @@ from torch import Tensor, nn
 from nucleate.crystal.batch import Atoms, CrystalBatch
 from nucleate.crystal.lattice import STRAIN_BASIS
 from nucleate.crystal.lattice_torch import combination, components, free_lattice_params
+from nucleate.errors import ConfigError
 from nucleate.models.coarse import coarse_levels
 from nucleate.models.graph import OrbitGraph, orbit_graph, with_round_size
 from nucleate.models.layers import Edges, OrbitLayer, Surroundings
+from nucleate.models.network_sizes import check_multiples, check_positive
 from nucleate.models.radial import GaussianBasis, envelope
 from nucleate.models.reciprocal import NUM_RECIPROCAL_BASIS, ReciprocalStress, reciprocal_stars
 from nucleate.models.site_features import (
@@ -32,6 +34,18 @@ TIME_FLOOR = 0.05
 """Added to the noise level where outputs are scaled by it."""
 NUM_ELEMENTS = 103
 """Elements the tables know everything about; hydrogen to lawrencium."""
+_POSITIVE_SIZES = (
+    "scalars",
+    "vectors",
+    "hidden",
+    "layers",
+    "heads",
+    "num_basis",
+    "radius",
+    "fixed_radius",
+    "num_sources",
+    "reciprocal_radius",
+)
 
 
 @dataclass(frozen=True)
@@ -70,6 +84,19 @@ class OrbitTransformerConfig:
     reciprocal_radius: float = 2.4
     coarse: int = 0
     tensors: int = 0
+
+    def __post_init__(self) -> None:
+        check_positive(self, _POSITIVE_SIZES)
+        if self.reciprocal < 0:
+            raise ConfigError(f"reciprocal must not be negative, got {self.reciprocal}")
+
+    def check(self) -> None:
+        """Whether there can be a network of these sizes; some that are asked for on top of weights are no whole.
+
+        Raises:
+            ConfigError: one is no multiple of ``heads``.
+        """
+        check_multiples(self, ("hidden", "vectors", "coarse", "tensors"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,6 +208,7 @@ class OrbitTransformer(nn.Module):
 
     def __init__(self, config: OrbitTransformerConfig) -> None:
         super().__init__()
+        config.check()
         self.config = config
         c = config
         numbers = list(range(1, NUM_ELEMENTS + 1))

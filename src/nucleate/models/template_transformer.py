@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from nucleate.crystal.tables import NUM_GROUPS, NUM_POSITIONS, group_arrays
+from nucleate.errors import ConfigError
 from nucleate.models.charge_balance import Balance, ChargeBalance
+from nucleate.models.network_sizes import check_multiples, check_positive
 from nucleate.models.site_features import NUM_SITE_FEATURES, position_features
 from nucleate.models.transformer_layer import TransformerLayer
 from nucleate.physics.elements import NUM_ELEMENTS, element_features
@@ -39,6 +41,7 @@ class TemplateTransformerConfig:
         dropout: probability of dropping an activation while training.
         element_reuse: a score of its own for every element that is already placed, and a query that knows how many
             there are: how many elements a crystal has need not be learned through 103 separate logits.
+        charge_balance: the probability that the composition is neutral, now and with every possible next orbit.
     """
 
     width: int = 128
@@ -48,6 +51,19 @@ class TemplateTransformerConfig:
     dropout: float = 0.1
     element_reuse: bool = True
     charge_balance: bool = True
+
+    def __post_init__(self) -> None:
+        check_positive(self, ("width", "layers", "heads", "num_sources"))
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(f"dropout must be at least 0 and below 1, got {self.dropout}")
+
+    def check(self) -> None:
+        """Whether there can be a network of these sizes; some that are asked for on top of weights are no whole.
+
+        Raises:
+            ConfigError: ``width`` is no multiple of ``heads``.
+        """
+        check_multiples(self, ("width",))
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,6 +143,7 @@ class TemplateTransformer(nn.Module):
 
     def __init__(self, config: TemplateTransformerConfig) -> None:
         super().__init__()
+        config.check()
         self.config = config
         width = config.width
         features = torch.tensor(element_features(list(range(1, NUM_ELEMENTS + 1))), dtype=torch.float32)

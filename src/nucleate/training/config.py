@@ -14,7 +14,7 @@ import yaml
 from nucleate.errors import ConfigError
 from nucleate.models.orbit_transformer import OrbitTransformerConfig
 from nucleate.models.template_transformer import TemplateTransformerConfig
-from nucleate.processes.choice import ProcessKind, checked_solver, default_solver
+from nucleate.processes.choice import ProcessKind, default_solver
 from nucleate.processes.schedule import ScheduleName
 from nucleate.processes.solver import SolverName
 from nucleate.training.optimiser import OptimiserName
@@ -85,12 +85,13 @@ class TrainingConfig:
         keep: which weights stay, those of the validation with the least loss (``best``) or the last ones; without
             validation crystals the last.
         log_every: steps between rows of metrics.csv.
-        accelerator: what Lightning should train on: auto, cpu, gpu, ...
-        devices: processes, one per device.
+        accelerator: what to train on, by Lightning's names; auto is cuda where there is such a device, else cpu.
+        devices: processes per machine, one per device.
         nodes: machines.
         geometry: sizes of the geometry network; in YAML ``geometry_layers`` and so on.
         weak: sizes of the weak one; in YAML ``weak_layers`` and so on.
         template: sizes of the template network; in YAML ``template_layers`` and so on.
+        given: keys that were asked for, the others are defaults; None where that is not known. No setting itself.
     """
 
     part: Part = "both"
@@ -147,6 +148,7 @@ class TrainingConfig:
     geometry: OrbitTransformerConfig = field(default_factory=OrbitTransformerConfig)
     weak: OrbitTransformerConfig = field(default_factory=lambda: WEAK)
     template: TemplateTransformerConfig = field(default_factory=TemplateTransformerConfig)
+    given: frozenset[str] | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.minutes is None and self.max_steps is None:
@@ -161,13 +163,27 @@ class TrainingConfig:
         for name in _SHARES:
             if getattr(self, name) is not None and not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} must be between 0 and 1, got {getattr(self, name)}")
+        if self.part == "both" and self.minutes is not None and self.template_share in (0, 1):
+            raise ConfigError(
+                "template_share must lie between 0 and 1 where both networks share the minutes, got "
+                f"{self.template_share}: name the one to train with part"
+            )
+        if self.accelerator == "mps":
+            raise ConfigError(
+                "accelerator: mps has no 64-bit floats, which noise tables and charge balance need: use cpu or cuda"
+            )
         SamplingWeights.parse(self.sampling_weights)
-        checked_solver(self.sampling_solver, self.process)
 
     @property
     def sampling_solver(self) -> str:
         """The solver asked for, or the process's own."""
         return self.solver or default_solver(self.process)
+
+    def asks_for(self, key: str) -> bool:
+        """Whether a flat key was given; where that is not known, whether its value differs from the default."""
+        if self.given is not None:
+            return key in self.given
+        return self.to_flat()[key] != TrainingConfig(max_steps=1).to_flat()[key]
 
     def parts(self) -> tuple[str, ...]:
         """The networks to train, in order."""
@@ -184,6 +200,8 @@ class TrainingConfig:
         flat: dict[str, Any] = {}
         for f in fields(self):
             value = getattr(self, f.name)
+            if f.name == "given":
+                continue
             if is_dataclass(value):
                 flat |= {f"{f.name}_{g.name}": getattr(value, g.name) for g in fields(value)}
             else:
@@ -210,8 +228,11 @@ class TrainingConfig:
             typed = _typed(key, value, kind, where)
             (own if group is None else nested.setdefault(group, {}))[name] = typed
         for group, changes in nested.items():
-            own[group] = replace(_default(group), **changes)
-        return cls(**own)
+            try:
+                own[group] = replace(_default(group), **changes)
+            except ConfigError as error:
+                raise ConfigError(f"There can be no {group} network of these sizes: {error}") from error
+        return cls(**own, given=frozenset(values))
 
 
 _POSITIVE = (
@@ -234,6 +255,7 @@ _POSITIVE = (
     "nodes",
 )
 _NOT_NEGATIVE = (
+    "seed",
     "warmup_steps",
     "weight_decay",
     "lattice_weight",
@@ -291,6 +313,8 @@ def _flat_types() -> dict[str, tuple[str | None, str, Any]]:
     """(nested dataclass or None, field, type) of every flat key."""
     types: dict[str, tuple[str | None, str, Any]] = {}
     for name, kind in get_type_hints(TrainingConfig).items():
+        if name == "given":
+            continue
         if isinstance(kind, type) and is_dataclass(kind):
             types |= {f"{name}_{inner}": (name, inner, k) for inner, k in get_type_hints(kind).items()}
         else:

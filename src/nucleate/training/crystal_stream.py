@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
+import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
@@ -106,6 +107,28 @@ class TrainingBatch:
         return replace(self, content=self.content.to(device))
 
 
+@dataclass(frozen=True, eq=False)
+class ValidationBatch:
+    """One of the validation batches.
+
+    Attributes:
+        content: its crystals.
+        number: its place among the batches of all ranks; its noise is drawn from that.
+        counts: False where it only stands in for a batch that a rank has not: every rank has as many.
+    """
+
+    content: SourcedCrystals
+    number: int
+    counts: bool = True
+
+    def __len__(self) -> int:
+        return len(self.content)
+
+    def to(self, device: torch.device | str) -> ValidationBatch:
+        """The batch on another device."""
+        return replace(self, content=self.content.to(device))
+
+
 def source_names(store: Store) -> tuple[str, ...]:
     """Every data source of a store, sorted: token k is the k-th, counting from 1."""
     names: set[str] = set()
@@ -153,6 +176,16 @@ def fitting(pool: SourcedCrystals, limits: SizeLimits) -> SourcedCrystals:
     crystals = pool.crystals
     small = (crystals.num_orbits <= limits.orbits_each) & (crystals.num_atoms_primitive <= limits.atoms_each)
     return pool.take(torch.nonzero(small)[:, 0])
+
+
+def num_too_large(store: Store, limits: SizeLimits) -> int:
+    """Crystals of a store or selection that ``fitting`` leaves out; reads the two columns that say so."""
+    count = 0
+    for table in store.iter_batches(["wyckoff_indices", "num_atoms_primitive"], 65_536):
+        orbits = pc.list_value_length(table.column("wyckoff_indices")).to_numpy()
+        atoms = table.column("num_atoms_primitive").to_numpy()
+        count += int(((orbits > limits.orbits_each) | (atoms > limits.atoms_each)).sum())
+    return count
 
 
 def difficulty(crystals: CrystalBatch) -> Float[Tensor, "crystals"]:
@@ -279,9 +312,12 @@ class CrystalStream:
         at = self.start
         while True:
             pool = self.load_window(at.epoch, at.window)
-            hardness = difficulty(pool.crystals)
             sizes = crystal_sizes(pool, self.limits)
             order = self._order(pool, self._rng(at.epoch, at.window + 1))
+            # ranked among those that come: were the simplest ones weighed 0, a low ceiling would let nothing through
+            come = torch.as_tensor(np.unique(order))
+            hardness = torch.full((len(pool),), math.inf)
+            hardness[come] = difficulty(pool.crystals[come])
             share = max(1, len(order) // self.num_ranks)
             first = self.rank % len(order) * share
             mine = order[first : first + share].tolist()

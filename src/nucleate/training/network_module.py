@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import lightning.pytorch as pl
 import numpy as np
@@ -19,8 +19,9 @@ from torch.optim.swa_utils import AveragedModel
 from nucleate.errors import TrainingError
 from nucleate.training.compiling import compile_layers, compiles
 from nucleate.training.config import TrainingConfig
-from nucleate.training.crystal_stream import Cursor, SourcedCrystals, TrainingBatch
+from nucleate.training.crystal_stream import Cursor, SourcedCrystals, TrainingBatch, ValidationBatch
 from nucleate.training.losses import Losses
+from nucleate.training.non_finite import NonFinite, found_by_all
 from nucleate.training.optimiser import make_optimiser
 from nucleate.training.tasks import Task
 
@@ -30,8 +31,8 @@ MOST_NON_FINITE = 50
 TaskMaker = Callable[[nn.ModuleDict], Task]
 """What is learned beside the network -> the task that uses it."""
 
-NonFiniteReport = Callable[[int, list[int], str], None]
-"""(step, rows of the crystals in the store, what is not finite) is told to this."""
+NonFiniteReport = Callable[[NonFinite], None]
+"""What is not finite is told to this, on every rank."""
 
 
 @dataclass(frozen=True)
@@ -100,12 +101,13 @@ class NetworkModule(pl.LightningModule):
         self.seconds_before = 0.0
         self.num_non_finite = 0
         self.stop_asked = False
+        self.interrupted = False
         self.validation_losses: dict[str, float] = {}
         self.train_losses: dict[str, Tensor] = {}
         self._sums: dict[str, float] = {}
         self._began = time.monotonic()
-        self._example: Any = None
-        self._content: SourcedCrystals | None = None
+        self._since_step: list[tuple[Any, SourcedCrystals]] = []
+        self._non_finite: list[NonFinite] = []
         self._fraction = 0.0
 
     @property
@@ -131,8 +133,12 @@ class NetworkModule(pl.LightningModule):
         fraction = self.budget.fraction(self.global_step, self.seconds)
         if self.trainer.world_size > 1:  # clocks and signals differ between ranks, decisions must not
             fraction = self.trainer.strategy.broadcast(fraction)
-            self.stop_asked = self.trainer.strategy.reduce_boolean_decision(self.stop_asked, all=False)
+        self._agree_to_stop()
         self._fraction = fraction
+
+    def _agree_to_stop(self) -> None:
+        if self.trainer.world_size > 1:
+            self.stop_asked = self.trainer.strategy.reduce_boolean_decision(self.stop_asked, all=False)
 
     @property
     def growth(self) -> float:
@@ -182,11 +188,13 @@ class NetworkModule(pl.LightningModule):
         """Loss of one batch; crystals whose loss is not finite are named and left out."""
         seed = self._seed(self.batches_done)
         with _seeded(seed, self.device):
-            self._content = batch.content
-            self._example = self.task.prepare(batch.content, seed, noise_level=0.3 + 0.7 * self.growth)
-            losses = self.task.losses(self.network, self._example)
-            if not torch.isfinite(losses["loss"]):
-                losses = self._without_non_finite()
+            content = batch.content
+            example = self.task.prepare(content, seed, noise_level=0.3 + 0.7 * self.growth)
+            losses = self.task.losses(self.network, example)
+            if torch.isfinite(losses["loss"]):
+                self._since_step.append((example, content))
+            else:
+                losses = self._without_non_finite(example, content)
         self._learn(losses)
         self.train_losses = {name: value.detach() for name, value in losses.items()}
         self.batches_done += 1
@@ -207,15 +215,20 @@ class NetworkModule(pl.LightningModule):
         self.task.learn(tables)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Drop a gradient that is not finite, naming the crystals it comes from."""
+        """Drop a gradient that is not finite, and report what was not since the last step."""
         gradients = [p.grad for p in self._parameters_to_train() if p.grad is not None]
-        if not gradients or torch.isfinite(torch.stack([g.sum() for g in gradients]).sum()):
-            return
-        assert self._content is not None
-        bad = [i for i in range(len(self._example)) if not self._has_finite_gradient(i)]
-        self._report(self._content.rows[bad or slice(None)].tolist(), "gradient")
-        for parameter in self._parameters_to_train():
-            parameter.grad = None
+        if gradients and not torch.isfinite(torch.stack([g.sum() for g in gradients]).sum()):
+            rows = [
+                int(content.rows[i])
+                for example, content in self._since_step
+                for i in range(len(example))
+                if not self._has_finite_gradient(example, i)
+            ]
+            self._note(self.batches_done - 1, "gradient", rows)
+            for parameter in self._parameters_to_train():
+                parameter.grad = None
+        self._since_step.clear()
+        self._report_non_finite()
 
     def optimizer_step(
         self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None
@@ -227,18 +240,32 @@ class NetworkModule(pl.LightningModule):
             self.average_beside.update_parameters(self.beside)
 
     def on_train_batch_end(self, outputs: Any, batch: TrainingBatch, batch_idx: int) -> None:
-        """Stop when the budget is spent."""
+        """Stop when the budget is spent or that is asked for, between two steps of the optimiser."""
         self._tick()
-        if self._fraction >= 1 or self.stop_asked:
+        spent = self._fraction >= 1
+        if (spent or self.stop_asked) and self.batches_done % self.config.accumulate == 0:
+            self.interrupted = not spent
             self.trainer.should_stop = True
 
-    def validation_step(self, batch: SourcedCrystals, batch_idx: int) -> None:
+    def on_train_end(self) -> None:
+        """Hear of what was asked for during the last validation."""
+        self._agree_to_stop()
+
+    @property
+    def validation_counts(self) -> bool:
+        """Whether a run without an interruption would validate here; Lightning validates at the end of any."""
+        return not self.interrupted or self.global_step % self.config.validate_every == 0
+
+    def validation_step(self, batch: ValidationBatch, batch_idx: int) -> None:
         """Add up the losses of the averaged network, on the same noise every time."""
-        seed = int(np.random.SeedSequence([self.config.seed, 7, batch_idx]).generate_state(1)[0])
+        if not self.validation_counts:
+            return
+        seed = int(np.random.SeedSequence([self.config.seed, 7, batch.number]).generate_state(1)[0])
         network = self.average.module if self.average.n_averaged else self.network
-        for name, value in self.validation_task.validation(network, batch, seed).items():
-            self._sums[name] = self._sums.get(name, 0.0) + float(value) * len(batch)
-        self._sums["crystals"] = self._sums.get("crystals", 0.0) + len(batch)
+        count = len(batch) if batch.counts else 0
+        for name, value in self.validation_task.validation(network, batch.content, seed).items():
+            self._sums[name] = self._sums.get(name, 0.0) + (float(value) * count if count else 0.0)
+        self._sums["crystals"] = self._sums.get("crystals", 0.0) + count
 
     def on_validation_epoch_start(self) -> None:
         """Forget the sums of the last validation."""
@@ -246,6 +273,8 @@ class NetworkModule(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Mean losses over all crystals, of all ranks."""
+        if not self.validation_counts:
+            return
         names = sorted(self._sums)
         sums = torch.tensor([self._sums[name] for name in names], device=self.device)
         if self.trainer.world_size > 1:
@@ -278,46 +307,49 @@ class NetworkModule(pl.LightningModule):
 
     # ---- NaN -----------------------------------------------------------------------------------------------
 
-    def _without_non_finite(self) -> Losses:
-        """Losses of the crystals whose own loss is finite; the others are reported."""
-        assert self._content is not None
+    def _without_non_finite(self, example: Any, content: SourcedCrystals) -> Losses:
+        """Losses of the crystals whose own loss is finite; the others are noted."""
         with torch.no_grad():
-            good = [
-                bool(
-                    torch.isfinite(
-                        self.task.losses(self.network, self._example.take(torch.tensor([i])))["loss"]
-                    )
-                )
-                for i in range(len(self._example))
+            alone = [
+                self.task.losses(self.network, example.take(torch.tensor([i])))["loss"]
+                for i in range(len(example))
             ]
-        bad = [i for i, ok in enumerate(good) if not ok]
-        self._report(self._content.rows[bad or slice(None)].tolist(), "loss")
-        kept = torch.tensor([i for i, ok in enumerate(good) if ok and bad], dtype=torch.int64)
-        if len(kept):
-            self._example = self._example.take(kept)
-            self._content = self._content.take(kept)
-            losses = self.task.losses(self.network, self._example)
+        finite = torch.isfinite(torch.stack(alone)).cpu()
+        self._note(self.batches_done, "loss", content.rows[~finite].tolist())
+        kept = torch.nonzero(finite)[:, 0]
+        if 0 < len(kept) < len(example):
+            example, content = example.take(kept), content.take(kept)
+            losses = self.task.losses(self.network, example)
             if torch.isfinite(losses["loss"]):
+                self._since_step.append((example, content))
                 return losses
         # nothing to learn from; a zero loss keeps the ranks of a distributed run in step
         zero = sum(p.sum() for p in self._parameters_to_train()) * 0.0
         return Losses({"loss": torch.as_tensor(zero)})
 
-    def _has_finite_gradient(self, index: int) -> bool:
+    def _has_finite_gradient(self, example: Any, index: int) -> bool:
         parameters = self._parameters_to_train()
-        with torch.enable_grad(), _seeded(0, self.device):
-            loss = self.task.losses(self.network, self._example.take(torch.tensor([index])))["loss"]
-            gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+        context = self.trainer.precision_plugin.train_step_context()
+        with torch.enable_grad(), _seeded(0, self.device), context:
+            loss = self.task.losses(self.network, example.take(torch.tensor([index])))["loss"]
+        gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
         return all(bool(torch.isfinite(g).all()) for g in gradients if g is not None)
 
-    def _report(self, rows: list[int], what: str) -> None:
-        self.num_non_finite += 1
-        self.report_non_finite(self.global_step, rows, what)
-        if self.num_non_finite > MOST_NON_FINITE:
-            raise TrainingError(
-                f"{self.num_non_finite} batches of the {self.part} network had a {what} that is not finite; the "
-                "crystals are named in non_finite.csv: lower learning_rate, or leave those crystals out"
-            )
+    def _note(self, batch: int, what: Literal["loss", "gradient"], rows: list[int]) -> None:
+        self._non_finite.append(NonFinite(batch, self.global_step, what, tuple(rows)))
+
+    def _report_non_finite(self) -> None:
+        """Report what all ranks have noted; give up where it is too much, on all ranks."""
+        found = found_by_all(self._non_finite, self.trainer)
+        self._non_finite.clear()
+        for one in found:
+            self.num_non_finite += 1
+            self.report_non_finite(one)
+            if self.num_non_finite > MOST_NON_FINITE:
+                raise TrainingError(
+                    f"{self.num_non_finite} batches of the {self.part} network had a {one.what} that is not finite; "
+                    "the crystals are named in non_finite.csv: lower learning_rate, or leave those crystals out"
+                )
 
     def _seed(self, number: int) -> int:
         part = ("geometry", "template", "weak").index(self.part)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -12,8 +13,10 @@ from nucleate.crystal.batch import CrystalBatch
 from nucleate.data.store import Store
 from nucleate.errors import ConfigError
 from nucleate.models.checkpoint import Checkpoint
+from nucleate.models.graph import image_pairs
 from nucleate.models.property_head import PropertyHead, PropertyHeadConfig
 from nucleate.processes.choice import ProcessChoice
+from nucleate.processes.penalties import PAIR_RADIUS, energy_function
 from nucleate.training.config import TrainingConfig
 from nucleate.training.crystal_stream import (
     SizeLimits,
@@ -63,15 +66,36 @@ def process_choice(config: TrainingConfig, start: Checkpoint, crystals: CrystalB
     solver = config.sampling_solver
     if start.geometry is None or start.lattice_mean is None or start.lattice_std is None:
         return ProcessChoice.fit(crystals, kind=config.process, schedule=config.schedule, solver=solver)
-    if start.process["kind"] != config.process:
-        raise ConfigError(
-            f"The initial weights were trained with process: {start.process['kind']}, asked is {config.process}: set "
-            "process in the configuration, or train without --init"
-        )
     settings = {"kind": config.process, "schedule": config.schedule, "solver": solver}
     return ProcessChoice.from_state(
         settings, start.process_tables, lattice_mean=start.lattice_mean, lattice_std=start.lattice_std
     )
+
+
+def accelerator_of(config: TrainingConfig) -> str:
+    """What to train on, by Lightning's name. Its own auto and gpu may be Apple's mps, on which training cannot be.
+
+    Raises:
+        ConfigError: a GPU is asked for where torch finds none that it could use.
+    """
+    name = config.accelerator
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name in ("gpu", "cuda") and not torch.cuda.is_available():
+        raise ConfigError(
+            f"accelerator: {name} is asked for, but torch finds no CUDA device: use auto or cpu"
+        )
+    return "cuda" if name == "gpu" else name
+
+
+def check_energy(config: TrainingConfig) -> None:
+    """Whether the potential of the energy penalty can be loaded, where it has a weight.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    if config.energy_weight:
+        energy_function(config.energy, partial(image_pairs, radius=PAIR_RADIUS))
 
 
 def check_properties(store: Store, names: Sequence[str]) -> None:
@@ -92,10 +116,22 @@ def check_properties(store: Store, names: Sequence[str]) -> None:
 def property_head(
     config: TrainingConfig, start: Checkpoint, store: Store, first: SourcedCrystals
 ) -> PropertyHead:
-    """The head of the initial weights if it reads the same properties, else a new one with the data's statistics."""
-    if start.properties is not None and start.properties.config.names == config.properties:
-        return start.properties
+    """The head of the initial weights if it reads the same properties, else a new one with the data's statistics.
+
+    Raises:
+        ConfigError: the head reads a property in another unit than the store has it in, or there is nothing to learn.
+    """
     known = store.manifest.properties
+    if start.properties is not None and start.properties.config.names == config.properties:
+        there = start.properties.config
+        for name, unit in zip(there.names, there.units):
+            own = known[name].unit
+            if unit and own and unit != own:
+                raise ConfigError(
+                    f"The initial weights read the property {name!r} in {unit}, the store has it in {own}: convert one "
+                    "of them, or train without --init"
+                )
+        return start.properties
     assert first.labels is not None
     means, stds = [], []
     for name, values in zip(config.properties, first.labels.double().T):

@@ -46,7 +46,7 @@ class TrainingProgress:
 class RunRecorder(Callback):
     """Writes metrics every ``log_every`` steps, a checkpoint every ``validate_every``, and weights where they are kept.
 
-    The first Ctrl-C ends training after the current step and keeps everything; ``interrupted`` then is True.
+    The first Ctrl-C, on any rank, ends training after the current step and keeps everything.
     """
 
     def __init__(
@@ -60,7 +60,6 @@ class RunRecorder(Callback):
     ) -> None:
         self.folder, self.write_weights, self.has_validation = folder, write_weights, has_validation
         self.on_progress, self.tensorboard = on_progress, tensorboard
-        self.interrupted = False
         self._crystals = 0
         self._since = time.monotonic()
         self._step = -1
@@ -73,12 +72,13 @@ class RunRecorder(Callback):
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Listen for Ctrl-C."""
         if threading.current_thread() is threading.main_thread():
+            pressed = False
 
             def stop(signum: int, frame: FrameType | None) -> None:
-                if self.interrupted:
+                nonlocal pressed
+                if pressed:
                     raise KeyboardInterrupt
-                self.interrupted = True
-                _module(pl_module).stop_asked = True
+                pressed = _module(pl_module).stop_asked = True
 
             self._old_handler = signal.signal(signal.SIGINT, stop)
 
@@ -125,6 +125,8 @@ class RunRecorder(Callback):
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the weights where they are kept, then their losses: no row of a killed run lacks its weights."""
         module = _module(pl_module)
+        if not module.validation_counts:
+            return
         if trainer.is_global_zero:
             self.write_weights()
         self._write("val", module, trainer, module.validation_losses)

@@ -10,7 +10,7 @@ import platform
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,26 +23,20 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import nn
 
 from nucleate.data.store import Store
-from nucleate.errors import ConfigError
 from nucleate.models.checkpoint import Checkpoint, History, load_checkpoint, save_checkpoint
-from nucleate.models.growth import (
-    check_growth,
-    check_template_growth,
-    grown,
-    grown_template,
-)
+from nucleate.models.growth import grown, grown_template
 from nucleate.models.orbit_transformer import OrbitTransformer, OrbitTransformerConfig
-from nucleate.models.template_transformer import SWITCHES, TemplateTransformer, TemplateTransformerConfig
-from nucleate.training.config import WEAK, TrainingConfig
-from nucleate.training.crystal_stream import (
-    CrystalStream,
-    SizeLimits,
-    SourcedCrystals,
-    source_names,
-)
+from nucleate.models.template_transformer import TemplateTransformer
+from nucleate.training.config import TrainingConfig
+from nucleate.training.crystal_stream import CrystalStream, SizeLimits, num_too_large, source_names
 from nucleate.training.geometry_task import GeometryTask
+from nucleate.training.initial_weights import started_from
+from nucleate.training.loaders import TrainingLoader, ValidationLoader
 from nucleate.training.network_module import NetworkModule
+from nucleate.training.non_finite import NonFinite
 from nucleate.training.part_setup import (
+    accelerator_of,
+    check_energy,
     check_properties,
     make_geometry_task,
     make_template_task,
@@ -99,13 +93,15 @@ def train(
     store = Store.open(store_path)
     folder = RunFolder(out)
     start = load_checkpoint(init) if init is not None else Checkpoint()
-    config = _sized_as(config, start)
+    config = started_from(config, start)
+    accelerator_of(config)
+    check_energy(config)
     if is_main_process():
         folder.begin(
             config,
             data_hash=store.content_hash,
             store=store.location,
-            init=None if init is None else os.path.basename(os.fspath(init)),
+            init=init,
         )
     # A run that goes on keeps the part it has already finished.
     made = load_checkpoint(folder.weights) if folder.weights.exists() else start
@@ -124,6 +120,8 @@ def train(
         left_out, non_finite = run.num_left_out, non_finite + run.module.num_non_finite
         if is_main_process():
             folder.finish(part, costs[part])
+        if run.module.stop_asked and part != config.parts()[-1]:
+            raise folder.interruption()
     return TrainingReport(folder.weights, costs, validation, left_out, non_finite)
 
 
@@ -170,7 +168,7 @@ class _PartRun:
             weights=weights,
         )
         first = self.stream.load_window(0, 0)
-        self.num_left_out = len(training) - len(first) if self.stream.num_windows == 1 else 0
+        self.num_left_out = num_too_large(training, self.limits)
         self.val_batches = validation_batches(store, tokens, self.limits, config, properties)
         torch.manual_seed(config.seed)
         network: nn.Module | None = getattr(start, part)
@@ -224,7 +222,7 @@ class _PartRun:
         distributed = config.devices * config.nodes > 1
         with _quiet():
             self.trainer = trainer = pl.Trainer(
-                accelerator=config.accelerator,
+                accelerator=accelerator_of(config),
                 devices=config.devices,
                 num_nodes=config.nodes,
                 strategy="ddp_find_unused_parameters_true" if distributed else "auto",
@@ -246,17 +244,16 @@ class _PartRun:
             resume = self.folder.checkpoint(self.part)
             trainer.fit(
                 self.module,
-                train_dataloaders=_Loader(self.stream, self.module, trainer),
-                val_dataloaders=_ValidationLoader(self.val_batches, trainer) if has_val else None,
+                train_dataloaders=TrainingLoader(self.stream, self.module, trainer),
+                val_dataloaders=ValidationLoader(self.val_batches, trainer) if has_val else None,
                 ckpt_path=resume if resume.exists() else None,
                 weights_only=True,
             )
             if is_main_process() and not self._has_best():
                 save_checkpoint(self.folder.weights, self._checkpoint())
-        if recorder.interrupted:
-            raise KeyboardInterrupt(
-                f"what is trained is kept in {self.folder.path}: repeat the command to go on."
-            )
+        if self.module.interrupted:
+            trainer.strategy.barrier()  # no rank ends before everything is written
+            raise self.folder.interruption()
         if is_main_process() and self._has_best():
             return load_checkpoint(self.folder.weights)
         return self._checkpoint()
@@ -282,15 +279,15 @@ class _PartRun:
             "machine": platform.machine(),
         }
 
-    def _report(self, step: int, rows: list[int], what: str) -> None:
+    def _report(self, found: NonFinite) -> None:
+        if not is_main_process():
+            return
         whole = self.store.whole()
-        ids = [whole[row].id for row in rows]
-        if is_main_process():
-            self.folder.add_non_finite(self.part, step, ids, what)
+        ids = [whole[row].id for row in found.rows]
+        self.folder.add_non_finite(self.part, found.step, ids, found.what)
         named = ", ".join(ids[:5]) + (f" and {len(ids) - 5} more" if len(ids) > 5 else "")
-        warnings.warn(
-            f"step {step}: the {what} of {named} is not finite; left out of this step", stacklevel=2
-        )
+        whose = f"of {named} is not finite" if ids else "is not finite, though that of each crystal alone is"
+        warnings.warn(f"step {found.step}: the {found.what} {whose}; left out of this step", stacklevel=2)
 
     def _write_weights(self) -> None:
         """Of the validation just made, whose row is not in the table yet, if it is the best; else of now."""
@@ -314,12 +311,14 @@ class _PartRun:
         history = made.history
         licences = self.store.manifest.source.get("licences") or []
         attribution = {*history.attribution, *(f"data: {licence}" for licence in licences)}
-        metrics = {f"{self.part}_val_{k}": v for k, v in module.validation_losses.items()}
+        prefix = f"{self.part}_val_"  # what was measured of the part as it was before is no longer true of it
+        metrics = {k: v for k, v in history.metrics.items() if not k.startswith(prefix)}
+        metrics |= {prefix + k: v for k, v in module.validation_losses.items()}
         history = History(
             data_hash=self.store.content_hash,
             seed=self.config.seed,
             training={**history.training, self.part: {**self.cost(), "settings": self.config.to_flat()}},
-            metrics={**history.metrics, **metrics},
+            metrics=metrics,
             initial_weights=(self.folder.state() or {}).get("init"),
             attribution=tuple(sorted(attribution)),
         )
@@ -330,6 +329,7 @@ class _PartRun:
             lattice = choice.process.lattice
             changes |= {"lattice_mean": lattice.mean, "lattice_std": lattice.std}
             changes |= {"process": choice.settings(), "process_tables": choice.tables()}
+            changes["properties"] = None  # a head reads the network it was trained with, and no other
         if "head" in module.beside:
             changes["properties"] = copy.deepcopy(module.averages_beside["head"]).cpu().eval()
         return made.replace(**changes)
@@ -338,65 +338,6 @@ class _PartRun:
 def _comparable(loss: float) -> float:
     """A loss that is not a number is worse than any other."""
     return math.inf if math.isnan(loss) else loss
-
-
-class _Loader:
-    """The stream from the module's cursor on, with the rank and the curriculum of the trainer."""
-
-    def __init__(self, stream: CrystalStream, module: NetworkModule, trainer: pl.Trainer) -> None:
-        self.stream, self.module, self.trainer = stream, module, trainer
-
-    def __iter__(self) -> Iterator[Any]:
-        self.stream.rank, self.stream.num_ranks = self.trainer.global_rank, self.trainer.world_size
-        self.stream.ceiling = self.module.ceiling
-        self.stream.start = self.module.cursor
-        return iter(self.stream)
-
-
-class _ValidationLoader:
-    """The validation batches of a rank."""
-
-    def __init__(self, batches: list[SourcedCrystals], trainer: pl.Trainer) -> None:
-        self.batches, self.trainer = batches, trainer
-
-    def _mine(self) -> list[SourcedCrystals]:
-        return self.batches[self.trainer.global_rank :: self.trainer.world_size]
-
-    def __len__(self) -> int:
-        return len(self._mine())
-
-    def __iter__(self) -> Iterator[SourcedCrystals]:
-        return iter(self._mine())
-
-
-def _sized_as(config: TrainingConfig, start: Checkpoint) -> TrainingConfig:
-    """The configuration with the network sizes of the weights it starts from, grown where larger ones are asked."""
-    if start.template is not None:
-        default, there = asdict(TemplateTransformerConfig()), start.template.config
-        asked = {name: value for name, value in asdict(config.template).items() if value != default[name]}
-        if "template" in config.parts():  # what the weights have not yet is added, unless it is switched off
-            asked |= {name: getattr(config.template, name) for name in SWITCHES}
-        check_template_growth(there, wanted := replace(there, **asked))
-        config = replace(config, template=wanted)
-    if start.geometry is not None:
-        config = replace(config, geometry=_grown_sizes(config, start.geometry, "geometry"))
-    elif config.part == "weak":
-        raise ConfigError(
-            "The weak network is for weights that have a geometry network: name them with --init, or train one first"
-        )
-    if start.weak is not None:
-        config = replace(config, weak=_grown_sizes(config, start.weak, "weak"))
-    return config
-
-
-def _grown_sizes(config: TrainingConfig, network: OrbitTransformer, part: str) -> OrbitTransformerConfig:
-    """The sizes of a network that is there, with those asked for that are not the default where it is trained."""
-    if part not in config.parts():
-        return network.config
-    default = asdict(WEAK if part == "weak" else OrbitTransformerConfig())
-    asked = {name: size for name, size in asdict(getattr(config, part)).items() if size != default[name]}
-    check_growth(network.config, wanted := replace(network.config, **asked))
-    return wanted
 
 
 def _vocabulary(store: Store, config: TrainingConfig, start: Checkpoint) -> tuple[str, ...]:
