@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import inspect
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from typer.testing import CliRunner
 from nucleate.cli.app import app
 from nucleate.cli.generate import (
     generate,
+    parse_device,
     parse_groups,
     parse_lattice,
     parse_range,
@@ -105,6 +107,13 @@ def test_every_option_reaches_the_condition(
         (["--temperature", "0.9,0,1"], "temperature of the positions must be above 0"),
         (["--lattice", "1,2,3"], "--lattice takes six numbers"),
         (["--device", "abacus"], "no device 'abacus' here"),
+        (["--guidance", "distanze=20"], "There is no guidance 'distanze': it is distance, volume"),
+        (
+            ["--guidance", "distance=-1"],
+            "strength of the guidance 'distance' must be a number that is not negative",
+        ),
+        (["--guidance", "distance=nan"], "must be a number that is not negative, got nan"),
+        (["--guidance", "nowhere:energy=1"], "cannot be loaded"),
         (["--weights", "absent.safetensors"], "There are no weights at absent.safetensors"),
     ],
 )
@@ -115,6 +124,32 @@ def test_what_cannot_be_is_refused_before_anything_is_written(
     assert result.exit_code == 1
     assert message in " ".join(result.stderr.split())
     assert not (tmp_path / "out").exists()
+
+
+def test_an_energy_is_found_in_the_current_folder(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my_springs.py").write_text(
+        "def energy(crystals):\n    return crystals.lattice_params.sum(dim=1)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
+    result = _run(
+        *("-n", 1, "--steps", 2, "--num-atoms", "1..4", "--guidance", "my_springs:energy=0.1"),
+        *("--weights", weights, "--out", tmp_path / "out"),
+    )
+    assert result.exit_code == 0, result.output
+
+
+def test_a_device_without_double_precision_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def zeros(*sizes: int, device: torch.device, dtype: torch.dtype) -> None:
+        raise TypeError(
+            "Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't support float64."
+        )
+
+    monkeypatch.setattr(torch, "zeros", zeros)
+    with pytest.raises(ConditionError, match="'mps' has no double precision"):
+        parse_device("mps")
 
 
 def test_ranges_and_lists_are_read() -> None:

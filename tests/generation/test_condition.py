@@ -12,9 +12,14 @@ from hypothesis import strategies as st
 from pymatgen.core import Composition
 from pymatgen.core.periodic_table import Element
 
+from nucleate.crystal import space_group
 from nucleate.errors import ConditionError
 from nucleate.generation.condition import Condition, parse_template
 from nucleate.generation.formula import format_counts, parse_elements, parse_formula
+from nucleate.generation.generator import Generator
+from nucleate.generation.template_sampling import draw_templates
+from nucleate.processes.joint_process import template_batch
+from nucleate.processes.template_lookahead import Lookahead
 
 SYMBOLS = ("H", "Li", "O", "F", "Na", "Si", "Cl", "Ti", "Fe", "Sr", "U")
 
@@ -70,9 +75,38 @@ def test_formulas_are_read_as_pymatgen_reads_them(parts: list[tuple[str, int, in
             {"lattice": (5, 5, 6, 90, 90, 90), "space_groups": (225,)},
             "is no cubic cell .* as space group 225",
         ),
+        (
+            {"lattice": (5, 5, 6, 90, 90, 90), "crystal_system": "cubic"},
+            "The cell 5, 5, 6, 90, 90, 90 is no cubic cell .*strain 0.12, at most 0.001.*"
+            "these lattices: tetragonal, orthorhombic, monoclinic, triclinic; .* another crystal system",
+        ),
+        (
+            {"lattice": (5, 5, 6, 90, 90, 90), "crystal_system": "trigonal"},
+            "is no hexagonal or rhombohedral cell .*, as trigonal crystals need it",
+        ),
+        ({"lattice": (5, 5, 5, 90, 90, 90), "crystal_system": "square"}, "no crystal system 'square'"),
+        (
+            {"lattice": (5, 5, 6, 90, 90, 90), "space_groups": (1, 2), "crystal_system": "cubic"},
+            "None of the space groups asked for is cubic",
+        ),
         ({"lattice": (5, 5, 5, 90, 90, 200)}, "must be between 0 and 180"),
         ({"lattice": (50.0,) * 3 + (90.0,) * 3, "formula": "NaCl"}, "no number of units from 1 to 32 fits"),
-        ({"lattice": (4.0,) * 3 + (90.0,) * 3, "num_atoms": (50, 60)}, "has room for 1 to 21 atoms"),
+        (
+            {"lattice": (4.0,) * 3 + (90.0,) * 3, "num_atoms": (50, 60)},
+            "room for 1 to 21 atoms .*, asked are 50 to 60",
+        ),
+        (
+            {"lattice": (6.0,) * 3 + (90.0,) * 3, "space_groups": (225,), "num_atoms": (19, 64)},
+            "primitive cell has 54 Å³, room for 1 to 18 atoms .*, asked are 19 to 64",
+        ),
+        (
+            {"lattice": (20.0,) * 3 + (90.0,) * 3, "space_groups": (1,)},
+            "primitive cell has 8000 Å³, room for 100 to 2666 atoms .*, and more than 64 only where num_atoms asks",
+        ),
+        (
+            {"lattice": (2.0,) * 3 + (90.0,) * 3, "space_groups": (225,)},
+            "primitive cell has 2 Å³, no room for an atom .* give a larger cell",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused_with_the_reason(asked: dict[str, Any], message: str) -> None:
@@ -102,6 +136,53 @@ def test_a_lattice_narrows_groups_and_units() -> None:
     assert groups == {1, 2, *range(143, 195)}  # rhombohedral groups are in hexagonal axes
     assert hexagonal.lattice_params(194, num_atoms=4).shape == (2,)
     assert np.allclose(hexagonal.cell @ hexagonal.cell.T, [[9, -4.5, 0], [-4.5, 9, 0], [0, 0, 25]])
+
+
+def test_a_crystal_system_narrows_the_groups_before_the_units_are_counted() -> None:
+    """One unit of SrTiO3 fills only F-centred groups of this cell, none of which is tetragonal; two fill others."""
+    condition = Condition(
+        formula="SrTiO3", lattice=(5.5, 5.5, 7.8, 90.0, 90.0, 90.0), crystal_system="tetragonal"
+    )
+    assert 10 in [c.max_atoms for c in condition.constraints]
+    assert all(75 <= g <= 142 for c in condition.constraints for g in c.space_groups)
+    with pytest.raises(ConditionError, match=r"primitive cell has 118 to 236 Å³"):
+        Condition(
+            formula="SrTiO3",
+            lattice=(5.5, 5.5, 7.8, 90.0, 90.0, 90.0),
+            crystal_system="tetragonal",
+            num_atoms=(5, 5),
+        )
+
+
+def test_a_lattice_alone_gives_every_group_the_atoms_its_own_primitive_cell_has_room_for() -> None:
+    """6 Å cubed: 216 Å³ hold 3 to 72 atoms in a P group, 54 Å³ hold 1 to 18 in an F group."""
+    cell = (6.0, 6.0, 6.0, 90.0, 90.0, 90.0)
+
+    def groups(**asked: Any) -> set[int]:
+        (constraint,) = Condition(lattice=cell, **asked).constraints
+        return set(np.flatnonzero(Lookahead(constraint).groups()) + 1)
+
+    assert groups(space_groups=(221, 225)) == {221, 225}
+    assert groups(space_groups=(221, 225), num_atoms=(1, 2)) == {225}
+    assert groups(space_groups=(221, 225), num_atoms=(19, 40)) == {221}
+
+
+def test_a_lattice_with_few_atoms_keeps_every_atom_a_believable_volume(generator: Generator) -> None:
+    condition = Condition(lattice=(6.0, 6.0, 6.0, 90.0, 90.0, 90.0), crystal_system="cubic")
+    streams = [np.random.default_rng([5, i]) for i in range(60)]
+    batch = template_batch(draw_templates(generator.template, condition, streams))
+    assert ((216 / batch.num_atoms >= 3) & (216 / batch.num_atoms <= 80)).all()
+    centrings = {space_group(g).num_centrings for g in batch.space_group_number.tolist()}
+    assert centrings == {1, 2, 4}
+
+
+def test_a_lattice_that_nearly_fits_becomes_the_nearest_one_that_does() -> None:
+    subspace = space_group(221).lattice_subspace
+    for lengths, distance in (((4.0, 4.0, 4.0), 0.0), ((4.0, 4.002, 3.999), 2e-3)):
+        condition = Condition(lattice=(*lengths, 90.0, 90.0, 90.0), space_groups=(221,))
+        cell = subspace.to_lattice(condition.lattice_params(221, num_atoms=5), num_atoms=5)
+        assert np.allclose(cell, np.prod(lengths) ** (1 / 3) * np.eye(3), rtol=0, atol=1e-12)
+        assert np.abs(cell - condition.cell).max() <= distance + 1e-12
 
 
 def test_templates_and_elements_are_read() -> None:

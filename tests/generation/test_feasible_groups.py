@@ -50,3 +50,14 @@ def test_a_long_list_is_cut_and_says_so() -> None:
     assert len(group.templates) == 5
     assert not group.complete
     assert len(set(group.templates)) == 5
+
+
+def test_a_search_that_stopped_at_its_bound_is_not_called_complete(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many templates may be listed: partial ones that lead to none count for the bound too."""
+    condition = Condition(formula="NaCl", space_groups=(3,), num_atoms=(6, 6))
+    (whole,) = feasible_groups(condition, max_templates=10_000)
+    assert whole.complete
+    monkeypatch.setattr("nucleate.generation.feasible_groups.MAX_NODES", 100)
+    (part,) = feasible_groups(condition, max_templates=10_000)
+    assert 0 < len(part.templates) < len(whole.templates)
+    assert not part.complete

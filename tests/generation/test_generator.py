@@ -21,6 +21,7 @@ from pymatgen.io.cif import CifParser
 import nucleate
 from nucleate.crystal import Crystal, space_group
 from nucleate.errors import CheckpointError, ConditionError, NucleateError
+from nucleate.evaluation.own_formats import run_seconds
 from nucleate.generation.condition import Condition
 from nucleate.generation.generator import GenerationProgress, Generator, load
 from nucleate.models.checkpoint import load_checkpoint, save_checkpoint
@@ -196,7 +197,12 @@ def test_an_interrupted_run_keeps_what_is_done_and_goes_on(generator: Generator,
     assert len(list((tmp_path / "out" / "crystals").iterdir())) == 3
     resumed = generator.generate(condition, 8, 2, **settings, out=tmp_path / "out")
     assert all(_same(a, b) for a, b in zip(whole, resumed, strict=True))
-    assert json.loads((tmp_path / "out" / "run.json").read_text())["num_from_earlier_runs"] == 3
+    run = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert [sitting["num_crystals"] for sitting in run["sittings"]] == [3, 5]
+    assert run["seconds"] == pytest.approx(sum(sitting["seconds"] for sitting in run["sittings"]))
+    assert run["sittings"][0]["device"] == "cpu"
+    assert len(generator.generate(condition, 4, 2, **settings, out=tmp_path / "out")) == 4
+    assert json.loads((tmp_path / "out" / "run.json").read_text()) == run  # nothing was left to make
     more = generator.generate(condition, 10, 2, **settings, out=tmp_path / "out")
     assert len(more) == 10
     assert all(_same(a, b) for a, b in zip(whole, more))
@@ -235,10 +241,44 @@ def test_a_folder_of_something_else_is_refused(generator: Generator, tmp_path: P
     assert (tmp_path / "mine" / "thesis.txt").exists()
 
 
+def test_the_time_of_a_sitting_that_was_killed_is_not_made_up(generator: Generator, tmp_path: Path) -> None:
+    settings = {"batch_size": 2, "steps": 2, "out": tmp_path / "out"}
+    generator.generate(Condition(num_atoms=(1, 4)), 2, 0, **settings)
+    path = tmp_path / "out" / "run.json"
+    run = json.loads(path.read_text())
+    assert run_seconds(tmp_path / "out") == run["seconds"] > 0
+    path.write_text(json.dumps({"asked": run["asked"]}))  # as it stands while the first batch is written
+    generator.generate(Condition(num_atoms=(1, 4)), 4, 0, **settings)
+    assert json.loads(path.read_text())["num_crystals"] == 4
+    assert run_seconds(tmp_path / "out") is None
+
+
+def test_a_folder_where_nothing_was_made_takes_other_settings(generator: Generator, tmp_path: Path) -> None:
+    def fail(progress: GenerationProgress) -> None:
+        raise ValueError("no network today")
+
+    condition = Condition(formula="NaCl", num_atoms=(2, 4))
+    with pytest.raises(ValueError, match="no network"):
+        generator.generate(condition, 1, 0, steps=STEPS, out=tmp_path, on_progress=fail)
+    assert json.loads((tmp_path / "run.json").read_text())["num_crystals"] == 0
+    generator.generate(condition, 1, 5, steps=STEPS, out=tmp_path)
+    with pytest.raises(NucleateError, match="seed 5 there, 0 asked"):
+        generator.generate(condition, 1, 0, steps=STEPS, out=tmp_path)
+
+
+def test_weights_in_memory_are_told_apart(generator: Generator, weights: Path) -> None:
+    same, other = Generator(load_checkpoint(weights)), load_checkpoint(weights)
+    assert same.digest == Generator(load_checkpoint(weights)).digest
+    with torch.no_grad():
+        other.template.end.bias += 1
+    assert Generator(other).digest != same.digest
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"n": 0}, "n must be at least 1"),
+        ({"seed": -1}, "seed must not be negative"),
         ({"batch_size": 0}, "batch_size"),
         ({"temperature": 0.0}, "temperature"),
     ],

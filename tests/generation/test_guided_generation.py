@@ -75,6 +75,13 @@ def test_weights_of_a_diffusion_are_sampled_as_one(weights, tmp_path, solver: st
     assert torch.is_tensor(generator.choice.loss_table.sums)
 
 
+def test_all_fields_are_joined_where_the_networks_are(
+    generator: Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(generator, "device", torch.device("cuda:1"))
+    assert generator.joint_process().device == torch.device("cuda:1")
+
+
 def test_completion_and_substitution_with_the_same_weights(generator: Generator) -> None:
     """A titanium orbit of rutile given, the rest wanted; then its geometry given and the elements wanted."""
     params, oxygen = np.array([1.45, -0.3]), np.array([0.305, 0, 0])

@@ -12,7 +12,7 @@ from pymatgen.core import Lattice
 from random_crystals import GROUPS, random_crystal
 
 from nucleate.crystal import Crystal, CrystalBatch, space_group
-from nucleate.models.orbit_transformer import _tangent_projectors
+from nucleate.models.invariant_projectors import tangent_projectors
 from nucleate.models.radial import GaussianBasis, envelope
 from nucleate.models.reciprocal import (
     NUM_RECIPROCAL_BASIS,
@@ -27,7 +27,7 @@ RADIUS = 1.6
 
 def stars_of(batch: CrystalBatch, radius: float = RADIUS) -> Stars:
     basis = GaussianBasis(NUM_RECIPROCAL_BASIS, low=0.0, high=1.0).to(torch.float64)
-    return reciprocal_stars(batch, batch.atoms(), _tangent_projectors(batch), basis, radius=radius)
+    return reciprocal_stars(batch, batch.atoms(), tangent_projectors(batch), basis, radius=radius)
 
 
 def exchange() -> ReciprocalExchange:

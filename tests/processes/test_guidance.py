@@ -19,6 +19,7 @@ from nucleate.processes.geometry_process import GeometryNoise
 from nucleate.processes.guidance import LATTICE_SPREAD, GuidanceTerm, guide_by
 from nucleate.processes.penalties import (
     PAIR_RADIUS,
+    REPULSION_RADIUS,
     density_penalty,
     distance_penalty,
     energy_function,
@@ -162,6 +163,31 @@ def test_repulsion_costs_an_electronvolt_per_pair_at_the_smallest_distance() -> 
     # six neighbours, each pair shared by two atoms; like ions are farther
     assert float(energies[0]) == pytest.approx(3.0, rel=0.25)
     assert float(energies[1]) < 0.5
+
+
+@pytest.mark.parametrize(("z", "volume"), [(12, 9.3), (55, 55.0), (1, 4.0)])
+def test_repulsion_ends_smoothly_within_the_pairs_that_are_searched(z: int, volume: float) -> None:
+    """MgO, CsCl's metal lattice and dense hydrogen: a wider search finds nothing more, a narrower one misses pairs."""
+    crystal = Crystal(
+        225, np.array([np.log(volume) / 3**0.5]), np.array([0, 1]), np.array([z, 8]), np.zeros((2, 3))
+    )
+    batch = CrystalBatch.from_crystals([crystal])
+
+    def energy(radius: float) -> float:
+        return float(repulsion_energy(batch, orbit_graph(batch, batch.atoms(), radius=radius)))
+
+    assert energy(REPULSION_RADIUS) == pytest.approx(energy(4.0), rel=1e-6)
+    if z == 12:
+        assert energy(PAIR_RADIUS) < 0.9 * energy(4.0)
+
+
+def test_repulsion_does_not_jump_where_pairs_end() -> None:
+    """A crystal so dense that the search ends within the window, swollen until like ions leave it."""
+    energies = []
+    for volume in np.linspace(2.0, 2.6, 301):
+        batch = CrystalBatch.from_crystals([rock_salt(volume)])
+        energies.append(float(repulsion_energy(batch, pairs(batch)).log()))
+    assert np.abs(np.diff(energies)).max() < 0.02
 
 
 def test_energies_are_found_by_name() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import pytest
@@ -13,8 +13,16 @@ from nucleate.crystal import Crystal, CrystalBatch
 from nucleate.crystal.tables import group_arrays
 from nucleate.errors import ConditionError
 from nucleate.processes.choice import ProcessChoice
+from nucleate.processes.denoising_error import NOISE_LEVELS
 from nucleate.processes.geometry_flow import GeometryFlow
-from nucleate.processes.joint_process import NEEDS, GivenParts, JointProcess, stages
+from nucleate.processes.joint_process import (
+    NEEDS,
+    GivenParts,
+    JointProcess,
+    free_numbers,
+    given_geometry,
+    stages,
+)
 from nucleate.processes.template_constraints import template_constraint
 from nucleate.processes.template_process import TemplateState
 
@@ -91,11 +99,70 @@ def test_what_has_no_place_to_stand_is_refused() -> None:
     with pytest.raises(ConditionError, match="no field 'spin'"):
         stages(frozenset({"spin"}))
     constraint = template_constraint(composition={22: 2, 8: 4})
-    with pytest.raises(ConditionError, match="Lattice parameters belong to one space group, got 230"):
+    with pytest.raises(ConditionError, match="lattice parameters belong to one space group, got 230"):
         joint().sample([constraint], [GivenParts(RUTILE.lattice_params)], generators(1))
     slots = template_constraint(space_groups=[136], orbits=[(None, 22)])
     with pytest.raises(ConditionError, match="an orbit whose Wyckoff position is not"):
         joint().sample([slots], [GivenParts(None, (np.zeros(3),))], generators(1))
+
+
+def test_proposals_need_to_know_that_no_orbit_comes_beside_a_given_geometry() -> None:
+    """Judged by the first template drawn, the others had another number of orbits: a crash, or no say at all."""
+    orbits = [(0, None), (5, None)]
+    open_end = template_constraint(space_groups=[136], orbits=orbits, max_atoms=14)
+    whole = GivenParts(RUTILE.lattice_params, tuple(RUTILE.free_coords))
+    with pytest.raises(ConditionError, match=r"Crystal 1: .* but more may come.*complete=True.*proposals=1"):
+        joint().sample([open_end] * 2, [GivenParts(), whole], generators(2), steps=1, proposals=2)
+    assert len(joint().sample([open_end], [whole], generators(1), steps=1).log_prob) == 1
+    # cells, and orbits some of whose coordinates are open, have no say and no harm comes of them
+    some = [GivenParts(RUTILE.lattice_params), GivenParts(RUTILE.lattice_params, (np.zeros(3), None))]
+    made = joint().sample([open_end] * 2, some, generators(2), steps=1, proposals=2)
+    plain = joint().sample([open_end] * 2, some, generators(2), steps=1)
+    assert torch.equal(made.crystals.free_coords, plain.crystals.free_coords)
+
+
+def test_orbits_without_free_coordinates_need_none_to_be_known() -> None:
+    """Rutile's titanium has no coordinate that could be open: oxygen's and the cell are the whole geometry."""
+    constraint = template_constraint(space_groups=[136], orbits=[(0, None), (5, None)], complete=True)
+    calls = []
+
+    def listening(noisy: CrystalBatch, coord_level: Tensor, lattice_level: Tensor) -> Guess:
+        calls.append(len(noisy))
+        return still(noisy, coord_level, lattice_level)
+
+    parts = GivenParts(RUTILE.lattice_params, (None, RUTILE.free_coords[1]))
+    joint(listening).sample([constraint], [parts], generators(1), steps=1, proposals=3)
+    assert len(calls) == 3 * len(NOISE_LEVELS) + 1
+
+
+@pytest.mark.parametrize(
+    ("lattice", "coords", "message"),
+    [
+        ([1.4], None, "Crystal 0: space group 136 has 2 free lattice parameters, got 1"),
+        ([1.4, -0.3, 0.1], None, "Crystal 0: space group 136 has 2 free lattice parameters, got 3"),
+        (None, ([], [0.3, 0.1]), "Crystal 0, orbit 1: .* 4f of space group 136 has 1 free coordinate, got 2"),
+        (None, ([], []), "Crystal 0, orbit 1: .* 4f of space group 136 has 1 free coordinate, got 0"),
+        (None, ([0.1], [0.3]), "Crystal 0, orbit 0: .* 2a of space group 136 has 0 free coordinates, got 1"),
+        (None, ([0, 0, 0], [0.3, 0.1, 0]), "Crystal 0, orbit 1: .* has 1 free coordinate, got 3: .*0.1"),
+    ],
+)
+def test_given_numbers_are_as_many_as_are_free(lattice, coords, message: str) -> None:
+    constraint = template_constraint(space_groups=[136], orbits=[(0, None), (5, None)], complete=True)
+    parts = GivenParts(
+        None if lattice is None else np.array(lattice), tuple(np.array(c, dtype=float) for c in coords or ())
+    )
+    with pytest.raises(ConditionError, match=message):
+        joint().sample([constraint], [parts], generators(1), steps=1)
+
+
+def test_coordinates_are_given_alone_or_as_rows_of_a_crystal() -> None:
+    constraint = template_constraint(space_groups=[136], orbits=[(0, 22), (5, 8)], complete=True)
+    made = [
+        joint().sample([constraint], [GivenParts(None, coords)], generators(1), steps=1)
+        for coords in (tuple(RUTILE.free_coords), (np.zeros(0), RUTILE.free_coords[1, :1]))
+    ]
+    assert torch.equal(made[0].crystals.free_coords, made[1].crystals.free_coords)
+    np.testing.assert_array_equal(made[0].crystals.free_coords[1], RUTILE.free_coords[1])
 
 
 def test_every_row_of_the_task_table_keeps_what_is_given() -> None:
@@ -131,6 +198,57 @@ def test_every_row_of_the_task_table_keeps_what_is_given() -> None:
         joint().sample([asked[2][0]], [asked[2][1]], [generators(3)[2]], steps=3).crystals.to_crystals()[0]
     )
     np.testing.assert_allclose(alone.free_coords, completed.free_coords, atol=1e-6)
+
+
+def test_what_is_given_stands_where_the_crystals_are() -> None:
+    """Values and masks, on a device that is not the CPU: meta holds no numbers, the numbers of orbits stay here."""
+    batch = CrystalBatch.from_crystals([RUTILE])
+    elsewhere = batch.replace(
+        lattice_params=batch.lattice_params.to("meta"), free_coords=batch.free_coords.to("meta")
+    )
+    given = given_geometry(elsewhere, [GivenParts(RUTILE.lattice_params, tuple(RUTILE.free_coords))])
+    tensors = [getattr(given, field.name) for field in fields(given)]
+    assert {tensor.device.type for tensor in tensors} == {"meta"}
+
+
+def test_crystals_go_where_the_denoiser_looks_and_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, moved = template_constraint(space_groups=[136], orbits=[(0, None), (5, None)], complete=True), []
+    original = CrystalBatch.to
+    monkeypatch.setattr(CrystalBatch, "to", lambda self, *to: (moved.append(to), original(self, "cpu"))[1])
+    process = JointProcess(joint().choice, joint().model, still, torch.device("cuda:1"))
+    parts = GivenParts(RUTILE.lattice_params, tuple(RUTILE.free_coords))
+    process.sample([asked], [parts], generators(1), steps=1, proposals=2)
+    assert moved == [(torch.device("cuda:1"),)] * 4 + [("cpu", torch.float64)]
+
+
+def test_the_weight_of_a_geometry_counts_all_its_free_numbers() -> None:
+    """Coordinates and lattice parameters: rutile 1 + 2, rock salt 0 + 1, four atoms in P1 12 + 6."""
+    salt = Crystal(225, np.array([1.7]), np.array([0, 1]), np.array([11, 17]), np.zeros((2, 3)))
+    free = np.random.default_rng(0).random((4, 3))
+    triclinic = Crystal(1, np.array([1.7, 0, 0, 0, 0, 0]), np.zeros(4, dtype=int), np.arange(3, 7), free)
+    assert free_numbers(CrystalBatch.from_crystals([RUTILE, salt, triclinic])).tolist() == [3, 1, 18]
+
+
+def test_proposals_are_drawn_by_their_errors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two elements on rutile's titanium, one with an error of 0.8: it comes exp(-3 / 2 * 0.8) times as often."""
+    orbits = [(0, None), (5, 8)]
+    constraint = template_constraint(space_groups=[136], orbits=orbits, complete=True, allowed=[22, 14, 8])
+    monkeypatch.setattr(
+        "nucleate.processes.joint_process.denoising_error",
+        lambda process, crystals, denoiser, *, noises: (
+            0.8 * (crystals.atomic_numbers[::2] == 14).float()
+            + 9.0 * (crystals.atomic_numbers[::2] == 8).float()
+        ),
+    )
+    count, given = 300, GivenParts(RUTILE.lattice_params, tuple(RUTILE.free_coords))
+    made = (
+        joint()
+        .sample([constraint] * count, [given] * count, generators(count), steps=1, proposals=24)
+        .crystals
+    )
+    share = float((made.atomic_numbers[::2] == 14).float().mean())
+    rare = np.exp(-1.5 * 0.8)
+    assert share == pytest.approx(rare / (1 + rare), abs=0.06)  # 0.23; one number less would give 0.31
 
 
 def test_a_given_geometry_has_a_say_in_its_elements() -> None:

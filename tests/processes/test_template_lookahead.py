@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from template_enumeration import Orbits, atoms_of, generic, multisets, sub_multisets
 
+from nucleate.crystal import space_group
 from nucleate.errors import ConditionError
 from nucleate.physics.charge import is_charge_neutral
 from nucleate.physics.elements import is_metal
+from nucleate.processes.feasibility import can_complete, position_classes
 from nucleate.processes.neutral_compositions import is_neutral
 from nucleate.processes.template_constraints import TemplateConstraint, template_constraint
 from nucleate.processes.template_lookahead import Lookahead
@@ -23,15 +25,13 @@ def _accepts(c: TemplateConstraint, number: int, orbits: Orbits) -> bool:
         return False
     if c.neutral and not is_neutral(tuple(sorted(counts.items()))):
         return False
-    return (
-        c.min_atoms <= total <= c.max_atoms
-        and c.required <= counts.keys() <= c.allowed
-        and generic(number, orbits)
-    )
+    low, high = c.atom_bounds(number)
+    return low <= total <= high and c.required <= counts.keys() <= c.allowed and generic(number, orbits)
 
 
 def _possible_parts(c: TemplateConstraint, number: int) -> set[Orbits]:
-    accepted = (o for o in multisets(number, sorted(c.allowed), c.max_atoms) if _accepts(c, number, o))
+    most = c.atom_bounds(number)[1]
+    accepted = (o for o in multisets(number, sorted(c.allowed), most) if _accepts(c, number, o))
     return {part for o in accepted for part in sub_multisets(o)}
 
 
@@ -61,6 +61,29 @@ def test_feasible_parts_are_exactly_those_of_possible_templates(number: int, con
             assert _accepts(c, number, tuple(sorted((*orbits, *completion))))
 
 
+@pytest.mark.parametrize("number", [1, 5, 8, 42, 79, 146, 216, 225])
+@pytest.mark.parametrize(
+    "condition",
+    [
+        {"allowed": [8], "cell_atoms": (4, 12)},
+        {"allowed": [8, 22], "required": [8], "cell_atoms": (3, 6), "neutral": True},
+        {"composition": {8: 2}, "cell_atoms": (4, 7)},
+    ],
+)
+def test_room_in_the_conventional_cell_is_shared_by_its_lattice_points(number: int, condition: dict) -> None:
+    c = template_constraint(space_groups=[number], **condition)
+    points = space_group(number).num_centrings
+    low, high = c.atom_bounds(number)
+    room = range(condition["cell_atoms"][0], condition["cell_atoms"][1] + 1)
+    sizes = [n for n in range(1, 13) if n * points in room and (c.counts is None or n == 2)]
+    assert sizes == list(range(low, high + 1))
+    lookahead, possible = Lookahead(c), _possible_parts(c, number)
+    assert bool(lookahead.groups()[number - 1]) == bool(possible)
+    for orbits in multisets(number, sorted(c.allowed), high):
+        assert lookahead.feasible(number, orbits) == (orbits in possible), orbits
+        assert not orbits or lookahead.may_end(number, orbits) == _accepts(c, number, orbits)
+
+
 @pytest.mark.parametrize("number", [2, 99, 123, 221])
 @pytest.mark.parametrize("condition", ["composition", "exact total", "range", "any of three"])
 def test_masks_are_the_next_steps_of_possible_templates(number: int, condition: str) -> None:
@@ -83,9 +106,7 @@ def test_masks_are_the_next_steps_of_possible_templates(number: int, condition: 
 
 def test_counting_alone_would_run_into_templates_of_a_higher_group() -> None:
     """Negative control: P23 has room for CsCl by counting, but every such template is Pm-3m."""
-    from nucleate.processes.feasibility import group_can_hold
-
-    assert group_can_hold(195, {55: 1, 17: 1})
+    assert can_complete(195, (1, 1), position_classes(195).fixed_counts)
     lookahead = Lookahead(template_constraint(composition={55: 1, 17: 1}))
     assert not lookahead.groups()[194]
     assert lookahead.groups()[220]

@@ -89,6 +89,7 @@ def _orbits(sample: SampledTemplate) -> Orbits:
     [
         {"space_groups": [99, 123, 195, 221], "composition": {8: 2, 22: 1}},
         {"space_groups": [2, 187], "required": [8], "allowed": [8, 22], "min_atoms": 2, "max_atoms": 2},
+        {"space_groups": [5, 99, 107, 225], "allowed": [8, 22], "cell_atoms": (2, 3)},
     ],
 )
 def test_frequencies_are_those_of_the_enumerated_distribution(
@@ -98,14 +99,10 @@ def test_frequencies_are_those_of_the_enumerated_distribution(
     model, count = FixedLogits(), 4000
     accepted: dict[int, set[Orbits]] = {}
     for number in c.space_groups:
-        wanted = dict(c.counts) if c.counts else None
-        for orbits in multisets(number, sorted(c.allowed), c.max_atoms):
+        wanted, (low, high) = dict(c.counts) if c.counts else None, c.atom_bounds(number)
+        for orbits in multisets(number, sorted(c.allowed), high):
             counts = atoms_of(number, orbits)
-            fits = (
-                counts == wanted
-                if wanted
-                else c.min_atoms <= sum(counts.values()) and c.required <= counts.keys()
-            )
+            fits = counts == wanted if wanted else low <= sum(counts.values()) and c.required <= counts.keys()
             if fits and generic(number, orbits):
                 accepted.setdefault(number, set()).add(orbits)
     exact = _exact_distribution(model, accepted, TemplateTemperature.of(temperature))

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from nucleate.cli.current_folder import look_in_current_folder
 from nucleate.cli.errors import error_console
 from nucleate.errors import ConditionError
 
@@ -57,7 +58,8 @@ def generate(
         str | None,
         typer.Option(
             metavar="a,b,c,α,β,γ",
-            help="Conventional cell in Å and degrees in the standard setting; kept as it is.",
+            help="Conventional cell in Å and degrees in the standard setting. Only groups whose lattices it fits "
+            "within a strain of 0.001 are considered; the crystal has the nearest cell of exactly its group's shape.",
         ),
     ] = None,
     neutral: Annotated[
@@ -126,7 +128,7 @@ def generate(
         typer.Option(
             metavar="TERM=STRENGTH",
             help="Soft physics that pulls while sampling: distance, volume, density, bond_valence, repulsion, "
-            "or the module:function of an energy; may be repeated; none switches it off.  "
+            "or the module:function of an energy (also in the current folder); may be repeated; none switches it off.  "
             "[default: distance=20 volume=3]",
         ),
     ] = None,
@@ -143,7 +145,7 @@ def generate(
             min=1, help="Processes that sample side by side, a batch each; 2 on two cores, cpu only."
         ),
     ] = 1,
-    device: Annotated[str, typer.Option(help="Where the networks run: cpu, cuda, cuda:1, mps.")] = "cpu",
+    device: Annotated[str, typer.Option(help="Where the networks run: cpu, cuda, cuda:1.")] = "cpu",
     weights: Annotated[
         Path | None, typer.Option(help="Weights to use instead of those that come with nucleate.")
     ] = None,
@@ -275,6 +277,8 @@ def parse_strengths(texts: Sequence[str]) -> dict[str, float]:
     strengths: dict[str, float] = {}
     if list(texts) == ["none"]:
         return strengths
+    if any(":" in text for text in texts):
+        look_in_current_folder()
     for text in texts:
         name, _, number = text.rpartition("=")
         try:
@@ -304,12 +308,16 @@ def parse_temperature(text: str) -> TemplateTemperature:
 
 
 def parse_device(text: str) -> Any:
-    """A torch device that this machine has."""
+    """A torch device that this machine has and that has double precision."""
     import torch  # noqa: PLC0415  (seconds to load; the help text does not need it)
 
     try:
         device = torch.device(text)
-        torch.zeros(1, device=device)
+        torch.zeros(1, device=device, dtype=torch.float64)
+    except TypeError as error:  # Apple's graphics processors
+        raise ConditionError(
+            f"The device {text!r} has no double precision, in which cells are computed; use cpu."
+        ) from error
     except (RuntimeError, AssertionError) as error:
         raise ConditionError(
             f"There is no device {text!r} here ({str(error).splitlines()[0]}); try cpu."

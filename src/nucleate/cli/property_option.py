@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import sys
 from collections.abc import Callable
 from dataclasses import fields
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nucleate.cli.current_folder import look_in_current_folder
 from nucleate.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -59,9 +58,7 @@ def _value(name: str, key: str, value: str) -> Any:
 
 def _function(text: str) -> Callable[..., Any]:
     module, colon, attribute = (part.strip() for part in text.partition(":"))
-    here = str(Path.cwd())
-    if here not in sys.path:  # an installed command does not look where it is called, as python -m does
-        sys.path.insert(0, here)
+    look_in_current_folder()
     try:
         found = getattr(importlib.import_module(module), attribute) if colon else None
     except (ImportError, AttributeError, ValueError) as error:

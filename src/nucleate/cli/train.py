@@ -10,6 +10,8 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from nucleate.cli.current_folder import look_in_current_folder
+
 if TYPE_CHECKING:
     from nucleate.training.recorder import TrainingProgress
     from nucleate.training.train import TrainingReport
@@ -83,6 +85,8 @@ def train(
     if config is None and minutes is None and max_steps is None:
         changes["minutes"] = 60.0
     settings = TrainingConfig.from_flat(changes) if config is None else read_config(config, **changes)
+    if ":" in settings.energy:
+        look_in_current_folder()
     main_process = is_main_process()
     with share_bar("training") as progress:
         bars: dict[str, Any] = {}

@@ -171,10 +171,8 @@ class CrystalBatch:
         else:
             chosen = torch.arange(len(self), device=self.device)[index].reshape(-1)
         counts = self.num_orbits[chosen]
-        within = torch.arange(int(counts.sum()), device=self.device) - torch.repeat_interleave(
-            counts.cumsum(0) - counts, counts
-        )
-        orbits = torch.repeat_interleave(self.orbit_start[chosen], counts) + within
+        row, within = ragged_rows(counts)
+        orbits = self.orbit_start[chosen][row] + within
         return CrystalBatch(
             self.space_group_number[chosen],
             self.lattice_params[chosen],
@@ -285,8 +283,7 @@ class CrystalBatch:
         """All atoms of one primitive cell per crystal by group action, differentiable in both fields."""
         tables = self.tables
         counts = self.multiplicities
-        orbit = torch.repeat_interleave(torch.arange(len(counts), device=self.device), counts)
-        within = torch.arange(len(orbit), device=self.device) - (counts.cumsum(0) - counts)[orbit]
+        orbit, within = ragged_rows(counts)
         crystal = self.orbit_to_crystal[orbit]
         number = self.space_group_number[crystal]
         image = tables["images"][tables["image_start"][self.position_ids][orbit] + within]
@@ -300,6 +297,12 @@ class CrystalBatch:
         columns = lattices.mT
         cart_rotations = columns[crystal] @ rotations @ torch.linalg.inv(columns)[crystal]
         return Atoms(orbit, crystal, operation, rotations, frac, cart, cart_rotations)
+
+
+def ragged_rows(counts: Int[Tensor, "rows"]) -> tuple[Int[Tensor, "items"], Int[Tensor, "items"]]:
+    """(row, place within the row) of every item of rows of the given lengths laid end to end."""
+    row = torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts)
+    return row, torch.arange(len(row), device=counts.device) - (counts.cumsum(0) - counts)[row]
 
 
 def _joined(arrays: list[np.ndarray], empty: np.ndarray) -> np.ndarray:

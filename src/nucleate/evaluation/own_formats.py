@@ -146,10 +146,8 @@ class RunFolder(DatasetSource):
 def run_seconds(path: Path) -> float | None:
     """Seconds the generation in a folder took, None where ``run.json`` does not state all of them."""
     try:
-        content = json.loads((path / "run.json").read_text(encoding="utf-8"))
-        if content.get("num_from_earlier_runs"):
-            return None  # the earlier runs' time is not written down
-        return float(content["seconds"])
+        seconds = json.loads((path / "run.json").read_text(encoding="utf-8"))["seconds"]
+        return None if seconds is None else float(seconds)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 

@@ -12,20 +12,24 @@ import numpy as np
 
 from nucleate.crystal.lattice_parameters import lattice_from_parameters
 from nucleate.crystal.space_group import space_group
-from nucleate.crystal.tables import NUM_GROUPS, group_names
+from nucleate.crystal.tables import group_names
 from nucleate.errors import ConditionError, InvalidStructureError
 from nucleate.generation.formula import format_counts, parse_element, parse_elements, parse_formula
+from nucleate.models.template_transformer import MAX_UNITS
 from nucleate.physics.volume import volume_per_atom
-from nucleate.processes.template_constraints import MAX_ATOMS, TemplateConstraint, template_constraint
+from nucleate.processes.template_constraints import (
+    MAX_ATOMS,
+    TemplateConstraint,
+    allowed_groups,
+    template_constraint,
+)
 from nucleate.processes.template_lookahead import Lookahead
 from nucleate.processes.template_process import impossible_reason
 from nucleate.shapes import Float
 
-MAX_UNITS = 32
-"""Most formula units per primitive cell that are considered."""
-
 LATTICE_STRAIN = 1e-3
-"""How far a given cell may be from the shape its group asks for (largest principal strain)."""
+"""How far a given cell may be from the shape its group asks for, the nearest cell of which replaces it (largest
+principal strain)."""
 
 VOLUME_FACTOR = 1.6
 """How far (as a factor) the volume per atom of a given cell may be from what its composition takes up."""
@@ -50,7 +54,8 @@ class Condition:
         space_groups: numbers of the groups it may have.
         crystal_system: triclinic, monoclinic, orthorhombic, tetragonal, trigonal, hexagonal or cubic.
         template: all orbits by Wyckoff letter, such as ``a b c`` or ``Sr:1a Ti:1b O:3c``; needs one space group.
-        lattice: conventional cell a, b, c in Å and alpha, beta, gamma in degrees, in the standard setting.
+        lattice: conventional cell a, b, c in Å and alpha, beta, gamma in degrees, in the standard setting. It may be a
+            strain of ``LATTICE_STRAIN`` off the shape its group asks for; the nearest cell of that shape is taken.
         neutral: only compositions that can be charge neutral.
         source: data set whose character the crystals should have; by default all of them.
 
@@ -147,13 +152,14 @@ class Condition:
     # ---- how it is asked ---------------------------------------------------------------------------------------
 
     def _possible_groups(self) -> frozenset[int]:
-        asked = frozenset(self.space_groups) or frozenset(range(1, NUM_GROUPS + 1))
-        if bad := sorted(g for g in asked if not 1 <= g <= NUM_GROUPS):
-            raise ConditionError(f"Space group numbers run from 1 to {NUM_GROUPS}, got {bad[0]}.")
+        asked = allowed_groups(self.space_groups or None, self.crystal_system)
         if self.cell is None:
             return asked
-        fitting = {system: self._strain(system) <= LATTICE_STRAIN for system in _example_groups()}
-        return frozenset(g for g in asked if fitting[group_names()[g - 1]["lattice_system"]])
+        fitting = self._lattice_systems_of_cell()
+        return frozenset(g for g in asked if group_names()[g - 1]["lattice_system"] in fitting)
+
+    def _lattice_systems_of_cell(self) -> list[str]:
+        return [system for system in _example_groups() if self._strain(system) <= LATTICE_STRAIN]
 
     def _strain(self, lattice_system: str) -> float:
         assert self.cell is not None
@@ -162,20 +168,27 @@ class Condition:
 
     def _no_group_fits(self) -> str:
         assert self.lattice is not None
-        number = self.space_groups[0]
-        system = group_names()[number - 1]["lattice_system"]
-        cell = ", ".join(f"{x:g}" for x in self.lattice)
+        asked = sorted(allowed_groups(self.space_groups or None, self.crystal_system))
+        system_of = {g: group_names()[g - 1]["lattice_system"] for g in asked}
+        strains = {system: self._strain(system) for system in dict.fromkeys(system_of.values())}
+        least = min(strains.values())
+        nearest = [system for system, strain in strains.items() if strain == least]
+        if self.space_groups:
+            number = next(g for g in asked if system_of[g] in nearest)
+            where, other = f"as space group {number} needs it", "group"
+        else:
+            where, other = f"as {self.crystal_system} crystals need it", "crystal system"
+        cell, fitting = ", ".join(f"{x:g}" for x in self.lattice), ", ".join(self._lattice_systems_of_cell())
         return (
-            f"The cell {cell} is no {system} cell in the standard setting (strain {self._strain(system):.2g}, at most "
-            f"{LATTICE_STRAIN:g}), as space group {number} needs it; give another cell or another group."
+            f"The cell {cell} is no {' or '.join(nearest)} cell in the standard setting (strain {least:.2g}, at most "
+            f"{LATTICE_STRAIN:g}), {where}. It fits these lattices: {fitting}; give another cell or another {other}."
         )
 
     def _constraints(self) -> list[TemplateConstraint]:
         """One constraint per number of formula units, or a single one; contradictions are refused here."""
-        low, high = self._atom_range()
+        low, high = self.num_atoms or (1, MAX_ATOMS)
         common: dict[str, Any] = {
             "space_groups": self._possible_groups(),
-            "crystal_system": self.crystal_system,
             "required": frozenset(map(parse_element, self.elements)),
             "excluded": frozenset(map(parse_element, self.excluded)),
             "allowed": None if self.allowed is None else frozenset(map(parse_element, self.allowed)),
@@ -191,7 +204,12 @@ class Condition:
                 )
             common |= {"required": system, "allowed": system}
         if self.formula_counts is None:
-            return [template_constraint(**common, min_atoms=low, max_atoms=high)]
+            constraint = template_constraint(
+                **common, min_atoms=low, max_atoms=high, cell_atoms=self._cell_atoms()
+            )
+            if all(fewest > most for fewest, most in map(constraint.atom_bounds, constraint.space_groups)):
+                raise ConditionError(self._no_room_for_atoms())
+            return [constraint]
         self._check_formula(common)
         per_unit = sum(self.formula_counts.values())
         units = range(max(1, -(-low // per_unit)), max(1, min(high // per_unit, MAX_UNITS)) + 1)
@@ -247,23 +265,33 @@ class Condition:
                 f"{self.formula} holds {format_counts(dict.fromkeys(extra, 1))}, not among the allowed elements."
             )
 
-    def _atom_range(self) -> tuple[int, int]:
-        """Atoms per primitive cell that are asked for, or that a given cell has room for."""
-        low, high = self.num_atoms or (1, MAX_ATOMS)
-        if self.cell is not None and self.formula is None:
-            volumes = [self._primitive_volume(g) for g in self._possible_groups()]
-            fewest = max(1, int(np.ceil(min(volumes) / MAX_VOLUME_PER_ATOM)))
-            most = int(max(volumes) / MIN_VOLUME_PER_ATOM)
-            if max(low, fewest) > min(high, most):
-                raise ConditionError(
-                    f"The cell has room for {fewest} to {most} atoms per primitive cell, asked are {low} to {high}."
-                )
-            low, high = max(low, fewest), min(high, most)
-        return low, high
+    def _cell_atoms(self) -> tuple[int, int] | None:
+        """(fewest, most) atoms that a given conventional cell has room for."""
+        if self.cell is None:
+            return None
+        volume = abs(float(np.linalg.det(self.cell)))
+        return int(np.ceil(volume / MAX_VOLUME_PER_ATOM)), int(volume / MIN_VOLUME_PER_ATOM)
+
+    def _no_room_for_atoms(self) -> str:
+        sizes, volumes = self._primitive_volumes()
+        fewest, most = int(np.ceil(volumes[0] / MAX_VOLUME_PER_ATOM)), int(volumes[-1] / MIN_VOLUME_PER_ATOM)
+        each = f"({MIN_VOLUME_PER_ATOM:g} to {MAX_VOLUME_PER_ATOM:g} Å³ each)"
+        if most == 0:
+            return f"The primitive cell has {sizes} Å³, no room for an atom {each}; give a larger cell."
+        reason = f"The primitive cell has {sizes} Å³, room for {fewest} to {most} atoms {each}"
+        if self.num_atoms is not None:
+            return f"{reason}, asked are {self.num_atoms[0]} to {self.num_atoms[1]}."
+        return f"{reason}, and more than {MAX_ATOMS} only where num_atoms asks for them."
 
     def _primitive_volume(self, number: int) -> float:
         assert self.cell is not None
         return abs(float(np.linalg.det(self.cell))) / space_group(number).num_centrings
+
+    def _primitive_volumes(self) -> tuple[str, list[float]]:
+        """(as text, ascending) volumes that the primitive cell may have."""
+        volumes = sorted({self._primitive_volume(g) for g in self._possible_groups()})
+        text = f"{volumes[0]:.0f} to {volumes[-1]:.0f}" if len(volumes) > 1 else f"{volumes[0]:.0f}"
+        return text, volumes
 
     def _groups_with_room(self, num_atoms: int) -> frozenset[int]:
         """Groups in which the given cell gives so many atoms a believable volume; all where no cell is given."""
@@ -277,8 +305,7 @@ class Condition:
 
     def _no_room(self, units: range, per_unit: int) -> str:
         assert self.formula_counts is not None
-        volumes = sorted({self._primitive_volume(g) for g in self._possible_groups()})
-        sizes = f"{volumes[0]:.0f} to {volumes[-1]:.0f}" if len(volumes) > 1 else f"{volumes[0]:.0f}"
+        sizes, _ = self._primitive_volumes()
         each = volume_per_atom(self.formula_counts).mean * per_unit
         return (
             f"The primitive cell has {sizes} Å³, and {self.formula} takes up about {each:.0f} Å³ per formula unit: no "

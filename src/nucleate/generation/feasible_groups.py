@@ -12,7 +12,7 @@ from nucleate.generation.condition import Condition
 from nucleate.generation.formula import format_counts
 from nucleate.processes.template_constraints import TemplateConstraint
 from nucleate.processes.template_lookahead import Lookahead
-from nucleate.processes.template_search import counted_completions
+from nucleate.processes.template_search import SearchBudget, counted_completions
 
 MAX_NODES = 5_000
 """Partial templates looked at per group and cell while listing."""
@@ -28,7 +28,8 @@ class FeasibleGroup:
         crystal_system: one of seven.
         num_atoms: atoms per primitive cell of every feasible cell, ascending.
         templates: of the smallest of them, each as ``Sr:1a Ti:1b O:3c``, equivalent ones once.
-        complete: whether these are all templates of that cell.
+        complete: whether these are certainly all templates of that cell; not where the list was cut or the search for
+            more ended at its bound.
     """
 
     space_group_number: int
@@ -76,7 +77,8 @@ def _templates(
     counts = sorted(constraint.counts or (), key=lambda pair: order[pair[0]])
     group, permutations = space_group(number), normalizer(number).letter_permutations
     needs = tuple(n for _, n in counts)
-    completions = counted_completions(number, needs, ((),) * len(needs), max_nodes=MAX_NODES)
+    budget = SearchBudget(MAX_NODES)
+    completions = counted_completions(number, needs, ((),) * len(needs), budget)
     seen: dict[tuple[tuple[int, ...], ...], str] = {}
     looked_at = 0
     for positions in islice(completions, 50 * most):
@@ -92,4 +94,4 @@ def _templates(
                 for i in indices
             ]
             seen[key] = " ".join(words)
-    return list(seen.values()), looked_at < 50 * most and looked_at < MAX_NODES
+    return list(seen.values()), looked_at < 50 * most and not budget.exceeded

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
+import operator
 import os
-import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -18,16 +18,21 @@ from typing import Any
 import numpy as np
 import torch
 
-import nucleate
 from nucleate.crystal.crystal import Crystal
-from nucleate.crystal.lattice_torch import MAX_LATTICE_PARAMS
 from nucleate.errors import CheckpointError, ConditionError
 from nucleate.generation.block_workers import check_workers, made_blocks, one_thread
 from nucleate.generation.candidates import likeliest_geometry, num_passes
 from nucleate.generation.checks import GeneratedRow, check_crystal
 from nucleate.generation.condition import Condition
-from nucleate.generation.geometry_sampling import filled_up, make_guide, network_denoiser, passes_by_size
-from nucleate.generation.result_folder import ResultFolder
+from nucleate.generation.geometry_sampling import (
+    check_guidance,
+    filled_up,
+    given_lattices,
+    make_guide,
+    network_denoiser,
+    passes_by_size,
+)
+from nucleate.generation.result_folder import ResultFolder, Sitting, versions
 from nucleate.generation.template_sampling import (
     RankedTemplate,
     TemplateModel,
@@ -38,7 +43,7 @@ from nucleate.models.checkpoint import Checkpoint, load_checkpoint
 from nucleate.processes.choice import ProcessChoice
 from nucleate.processes.joint_process import JointProcess, template_batch
 from nucleate.processes.template_constraints import TemplateConstraint
-from nucleate.processes.template_process import SampledTemplate, TemplateTemperature
+from nucleate.processes.template_process import TemplateTemperature
 
 BATCH_SIZE, BATCH_SIZE_CPU = 1_000, 256
 """Crystals sampled together by default. An accelerator takes about as long for a thousand as for a few."""
@@ -134,7 +139,7 @@ class Generator:
         checkpoint: with a geometry and a template network.
         device: where they run.
         name: what the weights are called in ``run.json``.
-        digest: hash of the file of weights.
+        digest: hash of the file of weights; by default that of the weights themselves.
 
     Raises:
         CheckpointError: a network is missing.
@@ -169,7 +174,7 @@ class Generator:
             lattice_std=checkpoint.lattice_std.to(self.device),
         )
         self.sources, self.history = checkpoint.sources, checkpoint.history
-        self.name, self.digest = name, digest
+        self.name, self.digest = name, digest or self._digest()
 
     def generate(
         self,
@@ -232,6 +237,7 @@ class Generator:
 
         Raises:
             ConditionError: the condition or n cannot be met.
+            ConfigError: there is no such guidance.
             NucleateError: ``out`` holds something else.
             KeyboardInterrupt: Ctrl-C; with ``out`` everything finished is kept.
         """
@@ -246,7 +252,8 @@ class Generator:
         ):
             if value < 1:
                 raise ConditionError(f"{name} must be at least 1, got {value}")
-        for name, value in (("restarts", restarts), ("ranked", ranked)):
+        seed = operator.index(seed)
+        for name, value in (("seed", seed), ("restarts", restarts), ("ranked", ranked)):
             if value < 0:
                 raise ConditionError(f"{name} must not be negative, got {value}")
         autoguidance = self._autoguidance(autoguidance)
@@ -256,7 +263,10 @@ class Generator:
         for name, scale in scales.items():
             if not 0 <= scale < math.inf:
                 raise ConditionError(f"{name} must be a number that is not negative, got {scale}")
-        guidance = dict(GUIDANCE if guidance is None else guidance)
+        guidance = {
+            name: float(value) for name, value in (GUIDANCE if guidance is None else guidance).items()
+        }
+        check_guidance(guidance)
         settings = _Settings(
             seed,
             steps,
@@ -289,6 +299,7 @@ class Generator:
         folder = None if out is None else ResultFolder(out)
         rows, crystals = folder.begin(asked) if folder is not None else ([], [])
         began, num_before = time.monotonic(), len(rows)
+        about = {"asked": asked, "weights": self._weights()}
         have = {row.index for row in rows}
         wholes = [range(first, min(first + batch_size, n)) for first in range(0, n, batch_size)]
         blocks = [left for whole in wholes if (left := [i for i in whole if i not in have])]
@@ -296,6 +307,12 @@ class Generator:
         def report(made: float) -> None:
             if on_progress is not None:
                 on_progress(GenerationProgress(min(len(rows), n), n, min(1.0, (len(have) + made) / n)))
+
+        def write_down() -> None:
+            if folder is not None and blocks:
+                seconds = round(time.monotonic() - began, 3)
+                sitting = Sitting(len(rows) - num_before, seconds, str(self.device), versions())
+                folder.write_sitting(sitting, num_asked=n, num_crystals=len(rows), about=about)
 
         try:
             ranking = self._ranking(condition, ranked, settings) if blocks else []
@@ -306,6 +323,7 @@ class Generator:
                     rows, crystals = [row for row, _ in pairs], [crystal for _, crystal in pairs]
                     if folder is not None:
                         folder.add(list(zip(checked, new)), rows, crystals)
+                    write_down()
         except KeyboardInterrupt as interrupt:
             if folder is None:
                 raise
@@ -313,8 +331,7 @@ class Generator:
                 f"{len(rows)} of {n} crystals are kept in {folder.path}: repeat the command to go on."
             ) from interrupt
         finally:
-            if folder is not None:
-                folder.write_run(self._run(asked, rows, n, num_before, time.monotonic() - began))
+            write_down()
         wanted = [(row, crystal) for row, crystal in zip(rows, crystals) if row.index < n]
         return Generation(tuple(crystal for _, crystal in wanted), tuple(row for row, _ in wanted))
 
@@ -328,7 +345,7 @@ class Generator:
         def model(constraints: Sequence[TemplateConstraint]) -> TemplateModel:
             return TemplateModel(self.template, constraints, source=token)
 
-        return JointProcess(self.choice, model, network_denoiser(self.geometry, source=token))
+        return JointProcess(self.choice, model, network_denoiser(self.geometry, source=token), self.device)
 
     def sample_block(
         self,
@@ -362,7 +379,7 @@ class Generator:
 
         for chosen in map(filled_up, passes):
             batch = whole[torch.tensor(chosen, device=self.device)]
-            given = _given_lattices(condition, [templates[i] for i in chosen])
+            given = given_lattices(condition, [templates[i] for i in chosen])
             sampled, errors = likeliest_geometry(
                 self.geometry,
                 self.choice,
@@ -417,24 +434,16 @@ class Generator:
             )
         return self.sources.index(condition.source) + 1
 
-    def _run(
-        self, asked: dict[str, Any], rows: list[GeneratedRow], n: int, num_before: int, seconds: float
-    ) -> dict[str, Any]:
-        return {
-            "asked": asked,
-            "num_asked": n,
-            "num_crystals": len(rows),
-            "num_from_earlier_runs": num_before,
-            "seconds": round(seconds, 3),
-            "device": str(self.device),
-            "weights": {"data_hash": self.history.data_hash, "attribution": list(self.history.attribution)},
-            "versions": {
-                "nucleate": nucleate.__version__,
-                "python": platform.python_version(),
-                "torch": torch.__version__,
-                "numpy": np.__version__,
-            },
-        }
+    def _digest(self) -> str:
+        state = hashlib.blake2b(repr(self.choice.settings()).encode(), digest_size=16)
+        networks = {"geometry": self.geometry, "weak": self.weak, "template": self.template}
+        for part, network in networks.items():
+            for name, tensor in {} if network is None else network.state_dict().items():
+                state.update(f"{part}.{name}".encode() + tensor.cpu().numpy().tobytes())
+        return state.hexdigest()
+
+    def _weights(self) -> dict[str, Any]:
+        return {"data_hash": self.history.data_hash, "attribution": list(self.history.attribution)}
 
 
 def load(path: str | os.PathLike[str] | None = None, *, device: torch.device | str = "cpu") -> Generator:
@@ -482,16 +491,3 @@ def _checked_block(
         for i, m in zip(indices, made)
     ]
     return rows, [m.crystal for m in made]
-
-
-def _given_lattices(condition: Condition, templates: list[SampledTemplate]) -> torch.Tensor | None:
-    """Padded lattice parameters of the given cell for each template, in float64."""
-    if condition.cell is None:
-        return None
-    batch = template_batch(templates)
-    rows = torch.zeros(len(templates), MAX_LATTICE_PARAMS, dtype=torch.float64)
-    for row, number, num_atoms in zip(rows, batch.space_group_number.tolist(), batch.num_atoms.tolist()):
-        params = condition.lattice_params(number, num_atoms=num_atoms)
-        assert params is not None
-        row[: len(params)] = torch.as_tensor(params)
-    return rows

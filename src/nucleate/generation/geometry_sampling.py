@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from functools import partial
 
@@ -11,15 +11,19 @@ import torch
 from torch import Tensor
 
 from nucleate.crystal.batch import CrystalBatch
+from nucleate.crystal.lattice_torch import MAX_LATTICE_PARAMS
 from nucleate.errors import ConfigError
+from nucleate.generation.condition import Condition
 from nucleate.models.graph import image_pairs
 from nucleate.models.orbit_transformer import Denoised, Neighbours, NoisyCrystals, OrbitTransformer
 from nucleate.processes.bond_valence_penalty import BOND_RADIUS, bond_valence_penalty_of
 from nucleate.processes.choice import ProcessChoice
 from nucleate.processes.geometry_process import GeometryDenoiser
 from nucleate.processes.guidance import GuidanceTerm, guide_by
+from nucleate.processes.joint_process import template_batch
 from nucleate.processes.penalties import (
     PAIR_RADIUS,
+    REPULSION_RADIUS,
     Penalty,
     density_penalty,
     distance_penalty,
@@ -27,6 +31,7 @@ from nucleate.processes.penalties import (
     volume_penalty_of,
 )
 from nucleate.processes.sampler import Guide
+from nucleate.processes.template_process import SampledTemplate
 
 MAX_EDGES, MAX_EDGES_CPU = 500_000, 20_000
 """Most edges of the neighbour graph in one pass of the network, estimated; about 1 kB of memory each per layer.
@@ -109,6 +114,75 @@ def network_denoiser(
     return denoise
 
 
+def given_lattices(condition: Condition, templates: Sequence[SampledTemplate]) -> torch.Tensor | None:
+    """Padded lattice parameters of the given cell for each template, in float64."""
+    if condition.cell is None:
+        return None
+    batch = template_batch(templates)
+    rows = torch.zeros(len(templates), MAX_LATTICE_PARAMS, dtype=torch.float64)
+    for row, number, num_atoms in zip(rows, batch.space_group_number.tolist(), batch.num_atoms.tolist()):
+        params = condition.lattice_params(number, num_atoms=num_atoms)
+        assert params is not None
+        row[: len(params)] = torch.as_tensor(params)
+    return rows
+
+
+def _volume_term(templates: CrystalBatch) -> Penalty:
+    return volume_penalty_of(templates)
+
+
+def _density_term(templates: CrystalBatch) -> Penalty:
+    return density_penalty
+
+
+def _distance_term(templates: CrystalBatch) -> Penalty:
+    pairs = partial(image_pairs, radius=PAIR_RADIUS)
+    return lambda crystals: distance_penalty(crystals, pairs(crystals)) * crystals.num_atoms_primitive
+
+
+def _bond_valence_term(templates: CrystalBatch) -> Penalty:
+    bonds = bond_valence_penalty_of(templates, partial(image_pairs, radius=BOND_RADIUS))
+    return lambda crystals: bonds(crystals) * crystals.num_atoms_primitive
+
+
+def _energy_term(name: str) -> Callable[[CrystalBatch], Penalty]:
+    energy = energy_function(name, partial(image_pairs, radius=REPULSION_RADIUS))
+    return lambda templates: lambda crystals: energy(crystals) * crystals.num_atoms_primitive
+
+
+_TERMS: Mapping[str, Callable[[CrystalBatch], Penalty]] = {
+    "distance": _distance_term,
+    "volume": _volume_term,
+    "density": _density_term,
+    "bond_valence": _bond_valence_term,
+}
+
+
+def _find_term(name: str) -> Callable[[CrystalBatch], Penalty]:
+    """templates -> the energy of a name (of the primitive cell) for crystals on them."""
+    if name in _TERMS:
+        return _TERMS[name]
+    if name != "repulsion" and ":" not in name:
+        raise ConfigError(
+            f"There is no guidance {name!r}: it is {', '.join(_TERMS)}, repulsion, or the module:function of an energy"
+        )
+    return _energy_term(name)
+
+
+def check_guidance(strengths: Mapping[str, float]) -> None:
+    """Nothing, if every term is there and its strength can be used.
+
+    Raises:
+        ConfigError: there is no such term, or the strength is negative or no number.
+    """
+    for name, strength in strengths.items():
+        _find_term(name)
+        if not 0 <= strength < math.inf:
+            raise ConfigError(
+                f"The strength of the guidance {name!r} must be a number that is not negative, got {strength}"
+            )
+
+
 def make_guide(
     choice: ProcessChoice, templates: CrystalBatch, strengths: Mapping[str, float]
 ) -> Guide | None:
@@ -122,25 +196,9 @@ def make_guide(
     Raises:
         ConfigError: there is no such term.
     """
-    pairs = partial(image_pairs, radius=PAIR_RADIUS)
-
-    def term(name: str) -> Penalty:
-        if name == "volume":
-            return volume_penalty_of(templates)
-        if name == "density":
-            return density_penalty
-        if name == "distance":
-            return lambda crystals: distance_penalty(crystals, pairs(crystals)) * crystals.num_atoms_primitive
-        if name == "bond_valence":
-            bonds = bond_valence_penalty_of(templates, partial(image_pairs, radius=BOND_RADIUS))
-            return lambda crystals: bonds(crystals) * crystals.num_atoms_primitive
-        if name != "repulsion" and ":" not in name:
-            raise ConfigError(
-                f"There is no guidance {name!r}: it is distance, volume, density, bond_valence, repulsion, or the "
-                "module:function of an energy"
-            )
-        energy = energy_function(name, pairs)
-        return lambda crystals: energy(crystals) * crystals.num_atoms_primitive
-
-    terms = [GuidanceTerm(term(name), strength) for name, strength in strengths.items() if strength]
+    terms = [
+        GuidanceTerm(_find_term(name)(templates), strength)
+        for name, strength in strengths.items()
+        if strength
+    ]
     return guide_by(choice.process, terms, lattice_variance=choice.lattice_variance) if terms else None

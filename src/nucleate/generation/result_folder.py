@@ -6,15 +6,18 @@ import csv
 import io
 import json
 import os
+import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 
+import nucleate
 from nucleate.crystal.crystal import Crystal
 from nucleate.errors import NucleateError
 from nucleate.generation.checks import GeneratedRow
@@ -52,18 +55,40 @@ _SCHEMA = pa.schema(
 _ROW_FIELDS = tuple(f.name for f in fields(GeneratedRow))
 
 
+@dataclass(frozen=True)
+class Sitting:
+    """One stretch of a run, from its start to where it ended or was stopped.
+
+    Attributes:
+        num_crystals: made in it.
+        seconds: it took.
+        device: where the networks ran.
+        versions: of what made them.
+    """
+
+    num_crystals: int
+    seconds: float
+    device: str
+    versions: Mapping[str, str]
+
+
 class ResultFolder:
     """``crystals/*.cif``, ``crystals.parquet``, ``crystals.csv`` and ``run.json``; every file is complete or absent.
 
     The Parquet table holds the crystals to the last bit and is what a run that goes on reads; it is written after
     the CIFs it lists.
+
+    Attributes:
+        path: the folder.
+        sittings: those of the run in it, as far as they are written down, oldest first; found by ``begin``.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
+        self.sittings: tuple[Sitting, ...] = ()
 
     def begin(self, asked: Mapping[str, Any]) -> tuple[list[GeneratedRow], list[Crystal]]:
-        """What an earlier run with the same settings has made; nothing in a new folder.
+        """What an earlier run with the same settings has made; nothing in a folder where nothing was made yet.
 
         Raises:
             NucleateError: the folder holds something else, or a run with other settings.
@@ -80,9 +105,15 @@ class ResultFolder:
             self.write_run({"asked": dict(asked)})
             return [], []
         try:
-            found = json.loads(run.read_text(encoding="utf-8"))["asked"]
-        except (ValueError, KeyError, TypeError) as error:
+            content = json.loads(run.read_text(encoding="utf-8"))
+            found = content["asked"]
+            sittings = tuple(Sitting(**sitting) for sitting in content.get("sittings", ()))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise NucleateError(f"{run} is not one of nucleate's: name a new folder with --out") from error
+        table = self.path / "crystals.parquet"
+        if not table.exists() and not any((self.path / "crystals").iterdir()):
+            self.write_run({"asked": dict(asked)})
+            return [], []
         differing = [
             f"{name} {found.get(name)!r} there, {asked.get(name)!r} asked"
             for name in sorted({*found, *asked})
@@ -92,7 +123,7 @@ class ResultFolder:
             raise NucleateError(
                 f"{self.path} holds a run with other settings ({'; '.join(differing)}): name another folder with --out"
             )
-        table = self.path / "crystals.parquet"
+        self.sittings = sittings
         return _read(table) if table.exists() else ([], [])
 
     def add(
@@ -118,10 +149,39 @@ class ResultFolder:
         write_bytes(self.path / "crystals.csv", table.getvalue().encode())
         write_bytes(self.path / "crystals.parquet", buffer.getvalue())
 
+    def write_sitting(
+        self, sitting: Sitting, *, num_asked: int, num_crystals: int, about: Mapping[str, Any]
+    ) -> None:
+        """Write ``run.json`` with one more sitting than ``begin`` found, and ``about`` what is said of the whole run.
+
+        The ``seconds`` of the run are null where a sitting was killed before it was written down.
+        """
+        sittings = [*self.sittings, sitting]
+        known = sum(one.num_crystals for one in sittings) == num_crystals
+        self.write_run(
+            {
+                **about,
+                "num_asked": num_asked,
+                "num_crystals": num_crystals,
+                "seconds": round(sum(one.seconds for one in sittings), 3) if known else None,
+                "sittings": [asdict(one) for one in sittings],
+            }
+        )
+
     def write_run(self, content: Mapping[str, Any]) -> None:
         """Write ``run.json``."""
         text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
         write_bytes(self.path / "run.json", (text + "\n").encode())
+
+
+def versions() -> dict[str, str]:
+    """Versions of what makes crystals."""
+    return {
+        "nucleate": nucleate.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+    }
 
 
 def _identity(setting: Any) -> Any:

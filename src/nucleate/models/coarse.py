@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from nucleate.crystal.batch import CrystalBatch
+from nucleate.crystal.batch import CrystalBatch, ragged_rows
 from nucleate.models.radial import envelope
 from nucleate.shapes import Float, Int
 
@@ -226,7 +226,5 @@ def _pairs(
     tokens: Int[Tensor, "tokens"],
 ) -> tuple[Int[Tensor, "pairs"], Int[Tensor, "pairs"]]:
     """Every (row, token) of the same crystal; ``tokens`` lists them crystal by crystal."""
-    per_row = counts[crystal]
-    row = torch.repeat_interleave(torch.arange(len(crystal), device=crystal.device), per_row)
-    within = torch.arange(len(row), device=crystal.device) - (per_row.cumsum(0) - per_row)[row]
+    row, within = ragged_rows(counts[crystal])
     return row, tokens[start[crystal][row] + within]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from nucleate.crystal.batch import Atoms, CrystalBatch
+from nucleate.crystal.batch import Atoms, CrystalBatch, ragged_rows
 from nucleate.models.round_size import round_size
 from nucleate.shapes import Float, Int
 
@@ -40,11 +40,6 @@ class OrbitGraph:
     length_unit: Float[Tensor, "crystals"]
 
 
-def _ragged(counts: Tensor) -> tuple[Tensor, Tensor]:
-    row = torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts)
-    return row, torch.arange(len(row), device=counts.device) - (counts.cumsum(0) - counts)[row]
-
-
 def orbit_graph(
     batch: CrystalBatch, atoms: Atoms, *, radius: float, fixed_radius: float | None = None
 ) -> OrbitGraph:
@@ -72,7 +67,7 @@ def orbit_graph(
         num_translations = sizes.prod(dim=1)
         # pairs (representative, atom) of the same crystal
         per_orbit = batch.num_atoms_primitive[batch.orbit_to_crystal]
-        orbit, within = _ragged(per_orbit)
+        orbit, within = ragged_rows(per_orbit)
         crystal = batch.orbit_to_crystal[orbit]
         first_atom = (batch.num_atoms_primitive.cumsum(0) - batch.num_atoms_primitive)[crystal]
         atom = first_atom + within
@@ -81,7 +76,7 @@ def orbit_graph(
         wrap = torch.round(difference)
         difference = difference - wrap
         # every translation that can bring the pair within the radius
-        pair, nth = _ragged(num_translations[crystal])
+        pair, nth = ragged_rows(num_translations[crystal])
         size, half = sizes[crystal][pair], reach[crystal][pair]
         shift = (
             torch.stack(

@@ -13,6 +13,7 @@ from nucleate.crystal.lattice import STRAIN_BASIS
 from nucleate.crystal.lattice_torch import combination, components, free_lattice_params
 from nucleate.models.coarse import coarse_levels
 from nucleate.models.graph import OrbitGraph, orbit_graph, with_round_size
+from nucleate.models.invariant_projectors import invariant_directions, tangent_projectors
 from nucleate.models.layers import Edges, OrbitLayer, Surroundings
 from nucleate.models.network_sizes import check_multiples, check_signs
 from nucleate.models.radial import GaussianBasis, envelope
@@ -26,14 +27,12 @@ from nucleate.models.site_features import (
 )
 from nucleate.models.tensors import tensor_geometry
 from nucleate.models.time_embedding import TimeEmbedding
-from nucleate.physics.elements import element_features, element_values
+from nucleate.physics.elements import NUM_ELEMENTS, element_features, element_values
 from nucleate.shapes import Float, Int
 
 MASKED_ELEMENT = 0
 TIME_FLOOR = 0.05
 """Added to the noise level where outputs are scaled by it."""
-NUM_ELEMENTS = 103
-"""Elements the tables know everything about; hydrogen to lawrencium."""
 
 
 @dataclass(frozen=True)
@@ -163,9 +162,9 @@ class OrbitTransformer(nn.Module):
 
     Invariant inputs of an orbit are its element (physics vector and embedding), its site symmetry and
     multiplicity; those of a crystal its group modulo mirror image, its noise levels, its lattice (invariants)
-    and its source. Vector features start at zero, so that they keep the site symmetry. The force is projected
-    onto the Wyckoff tangent space only by being averaged over all images; the stress is averaged over the
-    point group by the sum over images of every orbit.
+    and its source. Vector features start at zero, so that they keep the site symmetry: sums over all images lie in the
+    Wyckoff tangent space, and so does the force. Every layer projects its vectors onto that space all the same, lest
+    rounding grows (``OrbitLayer``). The stress is averaged over the point group by the sum over images of every orbit.
     """
 
     element_table: Tensor
@@ -310,7 +309,7 @@ class OrbitTransformer(nn.Module):
         neighbours = neighbours or self.neighbours(crystals)
         atoms = neighbours.atoms
         surroundings = self._surroundings(crystals, neighbours, precision)
-        polar = _invariant_directions(crystals)
+        polar = invariant_directions(crystals)
         share = crystals.multiplicities.to(crystals.dtype) / crystals.num_atoms_primitive[crystal]
         s = inputs.scalars
         v = s.new_zeros(len(crystal), 3, self.config.vectors)
@@ -336,7 +335,7 @@ class OrbitTransformer(nn.Module):
             graph = with_round_size(graph)
         bond = graph.distances / (self.radii[z[graph.target]] + self.radii[z[graph.source]])
         edges = self._edges(graph, bond, len(z), atoms.orbit, precision)
-        tangent = _tangent_projectors(crystals)
+        tangent = tangent_projectors(crystals)
         tensors = stars = levels = None
         if c.tensors:
             tensors = tensor_geometry(crystals, atoms, edges.directions)
@@ -474,20 +473,3 @@ def _strain_basis(device: torch.device, dtype: torch.dtype) -> Tensor:
 def _strain(params: Float[Tensor, "crystals 6"]) -> Float[Tensor, "crystals 3 3"]:
     """S of padded lattice parameters, its trace from the volume per atom."""
     return combination(params, _strain_basis(params.device, params.dtype))
-
-
-def _tangent_projectors(crystals: CrystalBatch) -> Float[Tensor, "orbits 3 3"]:
-    """Orthogonal projectors onto the Cartesian tangent space of each orbit's Wyckoff position."""
-    frame = (
-        crystals.lattices().mT[crystals.orbit_to_crystal] @ crystals.tables["basis"][crystals.position_ids]
-    )
-    unused = torch.arange(3, device=crystals.device) >= crystals.num_free[:, None]
-    normal = frame.mT @ frame + torch.diag_embed(unused.to(frame.dtype))
-    return frame @ torch.linalg.solve(normal, frame.mT)
-
-
-def _invariant_directions(crystals: CrystalBatch) -> Float[Tensor, "crystals 3 3"]:
-    """Mean over the point group of the Cartesian operations: the projector onto the polar directions."""
-    means = crystals.tables["mean_rotations"][crystals.space_group_number - 1]
-    columns = crystals.lattices().mT
-    return columns @ means @ torch.linalg.inv(columns)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nucleate.crystal.batch import Atoms, CrystalBatch
+from nucleate.crystal.batch import Atoms, CrystalBatch, ragged_rows
 from nucleate.crystal.lattice import STRAIN_BASIS
 from nucleate.crystal.lattice_torch import free_lattice_params
 from nucleate.crystal.tables import group_arrays
@@ -89,10 +89,10 @@ def reciprocal_stars(
     length = torch.linalg.vector_norm(vectors, dim=1)
     weights = members * envelope(length) / (4 / 3 * torch.pi * radius**3) ** 0.5
 
-    star, within = _ragged(batch.num_orbits[crystal])
+    star, within = ragged_rows(batch.num_orbits[crystal])
     orbit = batch.orbit_start[crystal][star] + within
     first_pair = batch.num_orbits[crystal].cumsum(0) - batch.num_orbits[crystal]
-    seen_star, within = _ragged(num_atoms[crystal])
+    seen_star, within = ragged_rows(num_atoms[crystal])
     atom = (num_atoms.cumsum(0) - num_atoms)[crystal][seen_star] + within
     pair = first_pair[seen_star] + atoms.orbit[atom] - batch.orbit_start[crystal][seen_star]
     indices = h[seen_star]
@@ -213,12 +213,6 @@ class ReciprocalStress(nn.Module):
         return torch.einsum("ck,kij->cij", parts, strains)
 
 
-def _ragged(counts: Int[Tensor, "rows"]) -> tuple[Int[Tensor, "items"], Int[Tensor, "items"]]:
-    """(row, place within the row) of every item of rows of the given lengths."""
-    row = torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts)
-    return row, torch.arange(len(row), device=counts.device) - (counts.cumsum(0) - counts)[row]
-
-
 def _row_products(
     rows: Float[Tensor, "n 3"], matrices: Float[Tensor, "m 3 k"], index: Int[Tensor, "n"]
 ) -> Float[Tensor, "n k"]:
@@ -255,7 +249,7 @@ def _representatives(
     reach = torch.floor(limit[:, None] * torch.linalg.vector_norm(lattices, dim=2)).to(torch.int64)
     sizes = 2 * reach + 1
     half = reach[:, 2] + 1
-    crystal, nth = _ragged(sizes[:, 0] * sizes[:, 1] * half)
+    crystal, nth = ragged_rows(sizes[:, 0] * sizes[:, 1] * half)
     size = sizes[crystal]
     within = torch.stack(
         [nth % size[:, 0], nth // size[:, 0] % size[:, 1], nth // (size[:, 0] * size[:, 1])], dim=1

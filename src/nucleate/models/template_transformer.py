@@ -20,7 +20,8 @@ SWITCHES = ("element_reuse", "charge_balance")
 """Parts of a ``TemplateTransformer`` that weights of before do not have; what they add starts at zero."""
 
 MAX_UNITS = 32
-"""Largest number of formula units per primitive cell that ``TemplateTransformer.units_logits`` tells apart."""
+"""Largest number of formula units per primitive cell that ``TemplateTransformer.units_logits`` tells apart, and most
+that a condition considers."""
 
 _NUM_AMOUNT_FEATURES = 6
 _NUM_FIT_FEATURES = 5

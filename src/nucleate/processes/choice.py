@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from torch import Tensor
 
@@ -96,12 +96,17 @@ class ProcessChoice:
         """What ``settings`` and ``tables`` wrote.
 
         Raises:
-            ConfigError: a process or solver that is not known.
+            ConfigError: a process, schedule or solver that is not known.
         """
         kind = settings["kind"]
         if kind not in PROCESSES:
             raise ConfigError(
                 f"There is no process {kind!r}; they are {', '.join(PROCESSES)}: update nucleate"
+            )
+        if settings["schedule"] not in get_args(ScheduleName):
+            raise ConfigError(
+                f"There is no schedule {settings['schedule']!r}; they are {', '.join(get_args(ScheduleName))}: update "
+                "nucleate"
             )
         loaded = {"loss": LevelTable(1), "lattice_error": LevelTable(6)}
         for name, table in loaded.items():

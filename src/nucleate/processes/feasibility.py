@@ -7,7 +7,7 @@ All multiplicities and counts are per primitive cell.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache, lru_cache
 
@@ -149,21 +149,3 @@ def unused_fixed(number: int, used: Iterable[int]) -> Counts:
 def remaining_key(remaining: Iterable[int]) -> Counts:
     """Counts of the elements still to place, sorted, zeros left out."""
     return tuple(sorted(n for n in remaining if n))
-
-
-def group_can_hold(number: int, counts: Mapping[int, int]) -> bool:
-    """Whether a group has any template with these atoms per primitive cell, by atomic number, counting only.
-
-    That some template of them is generic too is ``Lookahead.groups``.
-    """
-    return can_complete(number, remaining_key(counts.values()), position_classes(number).fixed_counts)
-
-
-def formula_units_per_cell(number: int, formula: Mapping[int, int], *, max_atoms: int) -> tuple[int, ...]:
-    """Every Z (formula units per primitive cell) up to ``max_atoms`` atoms that a group can hold, counting only."""
-    per_unit = sum(formula.values())
-    return tuple(
-        units
-        for units in range(1, max_atoms // per_unit + 1)
-        if group_can_hold(number, {z: n * units for z, n in formula.items()})
-    )

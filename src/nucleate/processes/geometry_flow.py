@@ -10,7 +10,6 @@ from torch import Tensor
 
 from nucleate.crystal.batch import CrystalBatch
 from nucleate.processes.geometry_process import (
-    LEVEL_FLOOR,
     DenoisedGeometry,
     GeometryDenoiser,
     GeometryNoise,
@@ -23,8 +22,6 @@ from nucleate.processes.sampler import sample_geometry
 from nucleate.processes.wrapped_normal import reference_lattices
 from nucleate.processes.wyckoff_torus import cartesian_from_coords, log_map, uniform_coords, without_drift
 from nucleate.shapes import Float
-
-TIME_FLOOR = LEVEL_FLOOR
 
 
 @dataclass(frozen=True, eq=False)

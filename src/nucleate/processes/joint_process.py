@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from nucleate.crystal.batch import CrystalBatch
-from nucleate.crystal.lattice_torch import MAX_LATTICE_PARAMS
+from nucleate.crystal.lattice_torch import MAX_LATTICE_PARAMS, free_lattice_params
+from nucleate.crystal.space_group import space_group
 from nucleate.errors import ConditionError
 from nucleate.processes.choice import ProcessChoice
 from nucleate.processes.denoising_error import NOISE_LEVELS, denoising_error
@@ -22,6 +25,7 @@ from nucleate.processes.template_process import (
     TemplateTemperature,
     sample_templates,
 )
+from nucleate.shapes import Int
 
 NEEDS: Mapping[str, tuple[str, ...]] = {
     "group": (),
@@ -81,8 +85,9 @@ class GivenParts:
     """What is known of one crystal beside its ``TemplateConstraint``.
 
     Attributes:
-        lattice_params: its lattice, None where open.
-        free_coords: coordinates of the constraint's orbits (``slots``) by place, None where open.
+        lattice_params: its lattice, as many numbers as its space group leaves free; None where open.
+        free_coords: coordinates of the constraint's orbits (``slots``) by place, None where open: as many numbers as
+            the orbit's position leaves free, or a row of ``Crystal.free_coords``, which ends in zeros.
     """
 
     lattice_params: np.ndarray | None = None
@@ -91,7 +96,7 @@ class GivenParts:
 
 @dataclass(frozen=True, eq=False)
 class JointSample:
-    """Crystals, in float64, with the log probability of their templates under the template model."""
+    """Crystals, in float64 on the CPU, with the log probability of their templates under the template model."""
 
     crystals: CrystalBatch
     log_prob: tuple[float, ...]
@@ -105,11 +110,13 @@ class JointProcess:
         choice: process, schedule and solver of the geometry.
         model: log odds of groups, positions and elements for constraints (one model per batch of constraints).
         denoiser: guess at the clean geometry.
+        device: where the denoiser looks at crystals.
     """
 
     choice: ProcessChoice
     model: Callable[[Sequence[TemplateConstraint]], NextOrbitModel]
     denoiser: GeometryDenoiser
+    device: torch.device | str = "cpu"
 
     def sample(
         self,
@@ -128,10 +135,11 @@ class JointProcess:
 
         Where the whole geometry is given and elements are open, ``proposals`` templates are drawn for each crystal and
         one is kept with probability proportional to ``exp(-(n / 2) e)``: e is the denoising error of the given geometry
-        with those elements, n its number of free numbers. That is sampling by importance: the template model proposes,
-        and the weight is the likelihood of the geometry as a diffusion model bounds it, up to the weighting of the
-        noise levels (Li et al., Your diffusion model is secretly a zero-shot classifier, 2023). With one proposal the
-        geometry has no say.
+        with those elements, n how many free numbers it has, all of which get noise (``free_numbers``). That is sampling
+        by importance: the template model proposes, and the weight is the likelihood of the geometry as a diffusion
+        model bounds it, up to the weighting of the noise levels (Li et al., Your diffusion model is secretly a
+        zero-shot classifier, 2023). With one proposal the geometry has no say. The whole geometry is given where the
+        lattice and all coordinates of the slots are and the constraint is ``complete``.
 
         Args:
             constraints: groups, composition, given orbits (``slots``).
@@ -142,20 +150,26 @@ class JointProcess:
             temperature: of the template's choices.
 
         Raises:
-            ConditionError: nothing can be as asked, or coordinates are given for orbits whose position is not.
+            ConditionError: nothing can be as asked; coordinates are given for orbits whose position is not; more or
+                fewer numbers are given than are free; or proposals are asked for where lattice and coordinates of all
+                slots are given and other orbits may come.
         """
-        _check(constraints, parts)
+        _check(constraints, parts, proposals=proposals)
         templates = sample_templates(
             self.model(constraints), constraints, generators, temperature=temperature
         )
         streams = [torch.Generator().manual_seed(int(g.integers(2**63))) for g in generators]
-        rows = [i for i, p in enumerate(parts) if proposals > 1 and _whole(p, templates[i])]
+        rows = [
+            i
+            for i, (constraint, part) in enumerate(zip(constraints, parts))
+            if proposals > 1 and constraint.complete and _slots_known(constraint, part)
+        ]
         if rows:
             chosen = self._by_geometry(
                 rows, constraints, parts, generators, templates, streams, proposals, temperature
             )
             templates = [chosen.get(i, template) for i, template in enumerate(templates)]
-        batch = template_batch(templates)
+        batch = template_batch(templates).to(self.device)
         given = given_geometry(batch, parts)
         noise = GeometryNoise.draw_by_crystal(batch, streams)
         crystals = sample_geometry(
@@ -170,7 +184,7 @@ class JointProcess:
             streams=streams,
             lattice_variance=self.choice.lattice_variance,
         )
-        exact = crystals.to(dtype=torch.float64)
+        exact = crystals.to("cpu", torch.float64)
         whole = given_geometry(exact, parts)
         return JointSample(whole.imposed_on(exact), tuple(t.log_prob for t in templates))
 
@@ -190,19 +204,16 @@ class JointProcess:
         tried = [[templates[i] for i in rows]]
         for _ in range(proposals - 1):
             tried.append(sample_templates(self.model(asked), asked, own, temperature=temperature))
-        batch = template_batch(tried[0])
+        batch = template_batch(tried[0]).to(self.device)
         noises = [GeometryNoise.draw_by_crystal(batch, [streams[i] for i in rows]) for _ in NOISE_LEVELS]
         geometry = [parts[i] for i in rows]
         errors = []
         for candidates in tried:
-            candidate = template_batch(candidates)
+            candidate = template_batch(candidates).to(self.device)
             clean = given_geometry(candidate, geometry).imposed_on(candidate)
-            errors.append(
-                denoising_error(self.choice.process, clean, self.denoiser, noises=noises).double().numpy()
-            )
-        numbers = batch.num_free.new_zeros(len(batch)).index_add(0, batch.orbit_to_crystal, batch.num_free)
-        weight = 0.5 * (numbers.numpy() + 1)
-        logits = -weight * np.array(errors)
+            error = denoising_error(self.choice.process, clean, self.denoiser, noises=noises)
+            errors.append(error.cpu().double().numpy())
+        logits = -0.5 * free_numbers(batch).cpu().numpy() * np.array(errors)
         found = {}
         for k, (i, generator) in enumerate(zip(rows, own)):
             share = np.exp(logits[:, k] - logits[:, k].max())
@@ -210,6 +221,12 @@ class JointProcess:
             pick = min(int((share.cumsum() <= level).sum()), proposals - 1)
             found[i] = tried[pick][k]
         return found
+
+
+def free_numbers(batch: CrystalBatch) -> Int[Tensor, "crystals"]:
+    """Free coordinates and free lattice parameters of each crystal."""
+    lattice = free_lattice_params(batch.space_group_number).sum(dim=1)
+    return lattice.index_add(0, batch.orbit_to_crystal, batch.num_free)
 
 
 def template_batch(
@@ -231,8 +248,8 @@ def template_batch(
 def given_geometry(batch: CrystalBatch, parts: Sequence[GivenParts]) -> GivenGeometry:
     """The given parts in the order of the orbits of a batch: a template begins with the orbits of its slots."""
     params, coords = torch.zeros_like(batch.lattice_params), torch.zeros_like(batch.free_coords)
-    lattice_known = torch.zeros(len(batch), dtype=torch.bool)
-    coords_known = torch.zeros(len(coords), dtype=torch.bool)
+    lattice_known = torch.zeros(len(batch), dtype=torch.bool, device=batch.device)
+    coords_known = torch.zeros(len(coords), dtype=torch.bool, device=batch.device)
     for i, (part, start) in enumerate(zip(parts, batch.orbit_start.tolist())):
         if part.lattice_params is not None:
             own = torch.as_tensor(part.lattice_params).to(params)
@@ -246,25 +263,67 @@ def given_geometry(batch: CrystalBatch, parts: Sequence[GivenParts]) -> GivenGeo
     return GivenGeometry(params, lattice_known, coords, coords_known)
 
 
-def _whole(part: GivenParts, template: SampledTemplate) -> bool:
-    """Whether lattice and all coordinates are given."""
-    orbits = len(template.wyckoff_indices)
-    known = [free is not None for free in part.free_coords]
-    return part.lattice_params is not None and len(known) == orbits and all(known)
+def _slots_known(constraint: TemplateConstraint, part: GivenParts) -> bool:
+    """Whether the lattice and the coordinates of all given orbits are given, as far as there are any."""
+    if part.lattice_params is None:
+        return False
+    (number,) = constraint.space_groups
+    num_free = space_group(number).num_free_coords
+    return all(
+        free is not None or (slot.position is not None and num_free[slot.position] == 0)
+        for slot, free in zip_longest(constraint.slots, part.free_coords)
+    )
 
 
-def _check(constraints: Sequence[TemplateConstraint], parts: Sequence[GivenParts]) -> None:
+def _check(constraints: Sequence[TemplateConstraint], parts: Sequence[GivenParts], *, proposals: int) -> None:
     if len(constraints) != len(parts):
         raise ConditionError(f"{len(constraints)} constraints need as many given parts, got {len(parts)}")
-    for constraint, part in zip(constraints, parts):
-        if len(part.free_coords) > len(constraint.slots):
+    for i, (constraint, part) in enumerate(zip(constraints, parts)):
+        _check_coords(f"Crystal {i}", constraint, part)
+        if part.lattice_params is not None:
+            _check_lattice(f"Crystal {i}", constraint, part.lattice_params)
+        open_end = not constraint.complete and any(free is not None for free in part.free_coords)
+        if proposals > 1 and open_end and _slots_known(constraint, part):
             raise ConditionError(
-                f"Coordinates of {len(part.free_coords)} orbits are given, but only {len(constraint.slots)} orbits"
+                f"Crystal {i}: lattice and coordinates of all {len(constraint.slots)} given orbits are known, but more "
+                f"may come, so that {proposals} proposals have no common geometry to be judged by; say complete=True "
+                "in its constraint if none come, or sample it with proposals=1"
             )
-        for slot, free in zip(constraint.slots, part.free_coords):
-            if free is not None and slot.position is None:
-                raise ConditionError("Coordinates are given for an orbit whose Wyckoff position is not")
-        if part.lattice_params is not None and len(constraint.space_groups) != 1:
+
+
+def _check_coords(name: str, constraint: TemplateConstraint, part: GivenParts) -> None:
+    if len(part.free_coords) > len(constraint.slots):
+        raise ConditionError(
+            f"{name}: coordinates of {len(part.free_coords)} orbits are given, but only {len(constraint.slots)} orbits"
+        )
+    for k, (slot, free) in enumerate(zip(constraint.slots, part.free_coords)):
+        if free is None:
+            continue
+        if slot.position is None:
             raise ConditionError(
-                f"Lattice parameters belong to one space group, got {len(constraint.space_groups)} groups"
+                f"{name}, orbit {k}: coordinates are given for an orbit whose Wyckoff position is not"
             )
+        (number,) = constraint.space_groups
+        position = space_group(number).wyckoff_positions[slot.position]
+        padded = np.shape(free) == (3,) and not np.any(free[position.num_free :])
+        if np.shape(free) != (position.num_free,) and not padded:
+            plural = "" if position.num_free == 1 else "s"
+            raise ConditionError(
+                f"{name}, orbit {k}: Wyckoff position {position.label} of space group {number} has "
+                f"{position.num_free} free coordinate{plural}, got {np.size(free)}: {np.asarray(free).tolist()}"
+            )
+
+
+def _check_lattice(name: str, constraint: TemplateConstraint, lattice_params: np.ndarray) -> None:
+    if len(constraint.space_groups) != 1:
+        raise ConditionError(
+            f"{name}: lattice parameters belong to one space group, got {len(constraint.space_groups)} groups"
+        )
+    (number,) = constraint.space_groups
+    expected = space_group(number).lattice_subspace.num_params
+    if np.shape(lattice_params) != (expected,):
+        plural = "" if expected == 1 else "s"
+        raise ConditionError(
+            f"{name}: space group {number} has {expected} free lattice parameter{plural}, got "
+            f"{np.size(lattice_params)}"
+        )

@@ -25,7 +25,10 @@ from nucleate.physics.volume import volumes_per_atom
 from nucleate.shapes import Float, Int
 
 PAIR_RADIUS = 1.3
-"""How far the pairs must reach, in units of (volume per atom)^(1/3): beyond any minimum distance."""
+"""How far the pairs must reach, in units of (volume per atom)^(1/3): beyond minimum distances at usual densities."""
+
+REPULSION_RADIUS = 2.0
+"""The same for the pair repulsion, which ends four decay lengths beyond them."""
 
 VOLUME_SPREADS = 2.0
 """Standard deviations of the volume estimate within which a volume is not penalised."""
@@ -55,9 +58,13 @@ class ImagePairs(Protocol):
     def distances(self) -> Float[Tensor, "pairs"]:
         """Å, differentiable."""
 
+    @property
+    def cutoffs(self) -> Float[Tensor, "pairs"]:
+        """How far pairs of the same crystal were looked for, Å."""
+
 
 PairSearch = Callable[[CrystalBatch], ImagePairs]
-"""crystals -> all pairs within ``PAIR_RADIUS`` at least."""
+"""crystals -> all pairs within a radius."""
 
 
 @cache
@@ -94,12 +101,14 @@ def repulsion_energy(crystals: CrystalBatch, pairs: ImagePairs) -> Float[Tensor,
     """Born-Mayer repulsion in eV per atom, each pair counted once: ``1/2 sum exp((d_min - d) / rho)``.
 
     A pair at the smallest distance of its elements in real crystals costs 1 eV and at a bond length little; ``rho`` is
-    ``REPULSION_LENGTH``. Smoothly cut off at ``d_min + 4 rho``. Source: Born & Mayer, Z. Physik 75, 1 (1932).
+    ``REPULSION_LENGTH``. Smoothly cut off at ``d_min + 4 rho``, or where the pairs end if that is nearer (very dense
+    crystals, at ``REPULSION_RADIUS``). Source: Born & Mayer, Z. Physik 75, 1 (1932).
     """
     z = crystals.atomic_numbers
     minimum = _minimum_distances(crystals.device, crystals.dtype)[z[pairs.target], z[pairs.source]]
     beyond = (pairs.distances - minimum) / REPULSION_LENGTH
-    window = torch.relu(1 - torch.relu(beyond / 4) ** 2) ** 2
+    width = ((pairs.cutoffs - minimum) / REPULSION_LENGTH).clamp(min=1e-3, max=4.0)
+    window = torch.relu(1 - torch.relu(beyond / width) ** 2) ** 2
     energy = 0.5 * torch.exp(-beyond) * window
     return per_atom(crystals, energy.new_zeros(len(z)).index_add(0, pairs.target, energy))
 

@@ -41,6 +41,7 @@ class TemplateConstraint:
         neutral: whether the composition must be charge neutral as ``is_neutral`` says.
         slots: orbits that must be there; the first orbits of every template, in this order.
         complete: whether there are no orbits but those of the slots.
+        cell_atoms: (fewest, most) atoms of the conventional cell, None where only those of the primitive one count.
     """
 
     space_groups: frozenset[int]
@@ -52,6 +53,14 @@ class TemplateConstraint:
     neutral: bool = False
     slots: tuple[OrbitSlot, ...] = ()
     complete: bool = False
+    cell_atoms: tuple[int, int] | None = None
+
+    def atom_bounds(self, number: int) -> tuple[int, int]:
+        """(fewest, most) atoms per primitive cell in a group; no number fits where the first is the larger one."""
+        if self.cell_atoms is None:
+            return self.min_atoms, self.max_atoms
+        (low, high), centrings = self.cell_atoms, space_group(number).num_centrings
+        return max(self.min_atoms, -(-low // centrings)), min(self.max_atoms, high // centrings)
 
 
 def template_constraint(
@@ -67,6 +76,7 @@ def template_constraint(
     neutral: bool = False,
     orbits: Iterable[tuple[int | None, int | None]] = (),
     complete: bool = False,
+    cell_atoms: tuple[int, int] | None = None,
 ) -> TemplateConstraint:
     """The constraint, checked; a contradiction that needs no search is refused here.
 
@@ -83,22 +93,12 @@ def template_constraint(
         orbits: (Wyckoff index, atomic number) of orbits that must be there, None where open. Indices need exactly
             one space group.
         complete: no orbits but those given.
+        cell_atoms: fewest and most atoms per conventional cell; groups in which no number fits are impossible.
 
     Raises:
         ConditionError: the parts contradict each other.
     """
-    groups = frozenset(range(1, NUM_GROUPS + 1)) if space_groups is None else frozenset(space_groups)
-    if bad := sorted(g for g in groups if not 1 <= g <= NUM_GROUPS):
-        raise ConditionError(f"Space group numbers run from 1 to {NUM_GROUPS}, got {bad[0]}.")
-    if crystal_system is not None:
-        if crystal_system not in CRYSTAL_SYSTEMS:
-            known = ", ".join(CRYSTAL_SYSTEMS)
-            raise ConditionError(f"There is no crystal system {crystal_system!r}; they are {known}.")
-        groups = frozenset(g for g in groups if group_names()[g - 1]["crystal_system"] == crystal_system)
-    if not groups:
-        raise ConditionError(
-            f"None of the space groups asked for is {crystal_system}; ask for others or drop one."
-        )
+    groups = allowed_groups(space_groups, crystal_system)
     counts = None if composition is None else tuple(sorted((z, n) for z, n in composition.items()))
     wanted = frozenset(required) | frozenset(z for z, _ in counts or ())
     slots = tuple(OrbitSlot(position, element) for position, element in orbits)
@@ -124,8 +124,29 @@ def template_constraint(
         raise ConditionError(f"The range of atoms per primitive cell, {min_atoms} to {max_atoms}, is empty.")
     _check_slots(slots, groups, complete=complete)
     return TemplateConstraint(
-        groups, counts, wanted, possible, min_atoms, max_atoms, neutral, slots, complete
+        groups, counts, wanted, possible, min_atoms, max_atoms, neutral, slots, complete, cell_atoms
     )
+
+
+def allowed_groups(space_groups: Iterable[int] | None, crystal_system: str | None) -> frozenset[int]:
+    """Those of the space groups (all where None) that are of the crystal system (any where None); at least one.
+
+    Raises:
+        ConditionError: there is no such group or system, or no group is of it.
+    """
+    groups = frozenset(range(1, NUM_GROUPS + 1)) if space_groups is None else frozenset(space_groups)
+    if bad := sorted(g for g in groups if not 1 <= g <= NUM_GROUPS):
+        raise ConditionError(f"Space group numbers run from 1 to {NUM_GROUPS}, got {bad[0]}.")
+    if crystal_system is not None:
+        if crystal_system not in CRYSTAL_SYSTEMS:
+            known = ", ".join(CRYSTAL_SYSTEMS)
+            raise ConditionError(f"There is no crystal system {crystal_system!r}; they are {known}.")
+        groups = frozenset(g for g in groups if group_names()[g - 1]["crystal_system"] == crystal_system)
+    if not groups:
+        raise ConditionError(
+            f"None of the space groups asked for is {crystal_system}; ask for others or drop one."
+        )
+    return groups
 
 
 def _check_elements(

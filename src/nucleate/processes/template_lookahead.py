@@ -149,10 +149,8 @@ class Lookahead:
         placed = _placed(number, orbits)
         if c.counts is not None and placed != dict(c.counts):
             return False
-        if (
-            not c.min_atoms <= sum(placed.values()) <= c.max_atoms
-            or not c.required <= placed.keys() <= c.allowed
-        ):
+        low, high = c.atom_bounds(number)
+        if not low <= sum(placed.values()) <= high or not c.required <= placed.keys() <= c.allowed:
             return False
         if c.neutral and not is_neutral(tuple(sorted(placed.items()))):
             return False
@@ -204,8 +202,8 @@ class Lookahead:
         ]
         if len(set(fixed)) != len(fixed):
             return False
-        placed = _placed(number, orbits)
-        if sum(placed.values()) > c.max_atoms or not placed.keys() <= c.allowed:
+        placed, (low, high) = _placed(number, orbits), c.atom_bounds(number)
+        if low > high or sum(placed.values()) > high or not placed.keys() <= c.allowed:
             return False
         if c.counts is not None:
             wanted = dict(c.counts)
@@ -233,9 +231,9 @@ class Lookahead:
         missing = sorted(c.required - present)
         others = (z for z in self._ascending if z not in present and z not in c.required)
         fresh = list(itertools.islice(others, 2))
-        total = sum(_placed(number, orbits).values())
+        total, (low, high) = sum(_placed(number, orbits).values()), c.atom_bounds(number)
         order, elements = [z for _, z in rows], tuple(positions for positions, _ in rows)
-        return order, elements, missing, fresh, c.min_atoms - total, c.max_atoms - total
+        return order, elements, missing, fresh, low - total, high - total
 
     def _open(self, number: int, orbits: Orbits) -> Orbits | None:
         order, elements, missing, fresh, low, high = self._open_problem(number, orbits)
@@ -247,14 +245,15 @@ class Lookahead:
             return ()
         c, placed = self.constraint, _placed(number, orbits)
         total, missing = sum(placed.values()), sorted(c.required - placed.keys())
+        low, high = c.atom_bounds(number)
         unused = unused_fixed(number, (p for p, _ in orbits))
         reach = neutral_compositions(
             tuple(sorted(placed.items())),
             missing,
             self._fresh,
-            low=c.min_atoms - total,
-            high=c.max_atoms - total,
-            amounts=reachable_totals(number, unused, 1, max(c.max_atoms - total, 0)),
+            low=low - total,
+            high=high - total,
+            amounts=reachable_totals(number, unused, 1, max(high - total, 0)),
         )
         for wanted in reach:
             found = self._counted(number, orbits, dict(wanted))
@@ -283,6 +282,7 @@ class Lookahead:
 
     def _slots_countable(self, number: int, orbits: Orbits) -> bool:
         c, placed = self.constraint, _placed(number, orbits)
+        total, (low, high) = sum(placed.values()), c.atom_bounds(number)
         pending = c.slots[len(orbits) :]
         used = [p for p, _ in orbits] + [s.position for s in pending if s.position is not None]
         return slots_countable(
@@ -291,8 +291,8 @@ class Lookahead:
             None if c.counts is None else tuple((z, n - placed.get(z, 0)) for z, n in c.counts),
             frozenset(c.required - placed.keys()),
             unused_fixed(number, used),
-            c.min_atoms - sum(placed.values()),
-            c.max_atoms - sum(placed.values()),
+            low - total,
+            high - total,
             c.complete,
         )
 

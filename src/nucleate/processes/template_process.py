@@ -196,7 +196,9 @@ def impossible_reason(constraint: TemplateConstraint) -> str:
     if c.counts is not None:
         what = "".join(f"{element_symbol(z)}{n}" for z, n in c.counts) + " per primitive cell"
     else:
-        what = f"{c.min_atoms} to {c.max_atoms} atoms per primitive cell"
+        bounds = [(low, high) for low, high in map(c.atom_bounds, c.space_groups) if low <= high]
+        low = min((low for low, _ in bounds), default=c.min_atoms)
+        what = f"{low} to {max((high for _, high in bounds), default=c.max_atoms)} atoms per primitive cell"
         if c.required:
             what += " with " + ", ".join(element_symbol(z) for z in sorted(c.required))
     extra = " and the orbits given" if c.slots else ""

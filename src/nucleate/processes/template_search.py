@@ -9,6 +9,7 @@ can only leave out templates, never admit one: whoever follows a returned comple
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cache, lru_cache
 
 from nucleate.processes.feasibility import (
@@ -23,6 +24,27 @@ from nucleate.processes.generic_symmetry import element_pattern, is_generic, sym
 MAX_NODES = 3000
 
 Positions = tuple[int, ...]
+
+
+@dataclass
+class SearchBudget:
+    """What a search may still look at.
+
+    Attributes:
+        left: partial templates.
+        exceeded: whether the search has asked for one more than there were, and so may have missed completions.
+    """
+
+    left: int
+    exceeded: bool = False
+
+    def spend(self) -> bool:
+        """Whether there was one left, which is spent now."""
+        if not self.left:
+            self.exceeded = True
+            return False
+        self.left -= 1
+        return True
 
 
 @cache
@@ -62,27 +84,24 @@ def _can_escape(number: int, elements: tuple[Positions, ...], room: int) -> bool
 
 
 def counted_completions(
-    number: int, remaining: Positions, elements: tuple[Positions, ...], *, max_nodes: int | None = None
+    number: int, remaining: Positions, elements: tuple[Positions, ...], budget: SearchBudget
 ) -> Iterator[tuple[Positions, ...]]:
-    """Every generic completion that places exactly the remaining atoms, each once.
+    """Every generic completion that places exactly the remaining atoms, each once, unless the budget is exceeded.
 
     Args:
         number: space group.
         remaining: atoms each element still needs.
         elements: positions each element has.
-        max_nodes: partial templates to look at; all by default.
+        budget: spent by the search, which ends with it.
     """
     multiplicities, free = position_classes(number).multiplicities, position_classes(number).num_free
     order = position_order(number)
     by_need = sorted(range(len(remaining)), key=lambda e: -remaining[e])
     left, grown = list(remaining), [list(positions) for positions in elements]
     used = {p for positions in elements for p in positions if not free[p]}
-    nodes = 0
 
     def grow(place: int, first: int) -> Iterator[tuple[Positions, ...]]:
-        nonlocal nodes
-        nodes += 1
-        if max_nodes is not None and nodes > max_nodes:
+        if not budget.spend():
             return
         while place < len(by_need) and left[by_need[place]] == 0:
             place, first = place + 1, 0
@@ -117,7 +136,7 @@ def counted_completion(
     number: int, remaining: Positions, elements: tuple[Positions, ...]
 ) -> tuple[Positions, ...] | None:
     """The first generic completion that places exactly the remaining atoms, or None."""
-    return next(counted_completions(number, remaining, elements, max_nodes=MAX_NODES), None)
+    return next(counted_completions(number, remaining, elements, SearchBudget(MAX_NODES)), None)
 
 
 @lru_cache(maxsize=500_000)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nucleate.crystal.batch import CrystalBatch
+from nucleate.crystal.batch import CrystalBatch, ragged_rows
 from nucleate.crystal.lattice import lattice_subspace
 from nucleate.crystal.tables import group_names
 from nucleate.processes.wyckoff_torus import coords_from_cartesian, orbit_copies, period_vectors
@@ -210,9 +210,7 @@ def _boxes(
 ) -> tuple[Int[Tensor, "points"], Float[Tensor, "points 3"]]:
     """(row, integer vector) of every point of the boxes [-reach, reach]."""
     sizes = 2 * reach + 1
-    counts = sizes.prod(dim=1)
-    row = torch.repeat_interleave(torch.arange(len(counts), device=reach.device), counts)
-    nth = torch.arange(len(row), device=reach.device) - (counts.cumsum(0) - counts)[row]
+    row, nth = ragged_rows(sizes.prod(dim=1))
     size = sizes[row]
     points = torch.stack(
         [nth // (size[:, 1] * size[:, 2]), nth // size[:, 2] % size[:, 1], nth % size[:, 2]], dim=1

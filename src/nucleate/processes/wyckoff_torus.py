@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nucleate.crystal.batch import CrystalBatch
+from nucleate.crystal.batch import CrystalBatch, ragged_rows
 from nucleate.crystal.lattice import lattice_subspace
 from nucleate.crystal.tables import group_arrays, group_names
 from nucleate.shapes import Bool, Float, Int
@@ -96,9 +96,7 @@ def orbit_copies(batch: CrystalBatch, target: Float[Tensor, "orbits 3"]) -> Orbi
     """The copies of the target orbits under every map ``u -> M u + v`` that gives the same orbit, modulo periods."""
     tables = _torus_tensors(batch.device, batch.dtype)
     ids = batch.position_ids
-    counts = tables["num_maps"][ids]
-    orbit = torch.repeat_interleave(torch.arange(len(ids), device=batch.device), counts)
-    nth = torch.arange(len(orbit), device=batch.device) - (counts.cumsum(0) - counts)[orbit]
+    orbit, nth = ragged_rows(tables["num_maps"][ids])
     entry = tables["map_start"][ids][orbit] + nth
     copies = (tables["map_linear"][entry] @ target[orbit][:, :, None])[:, :, 0] + tables["map_shift"][entry]
     delta = copies - batch.free_coords[orbit]

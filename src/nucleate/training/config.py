@@ -18,11 +18,11 @@ from nucleate.processes.choice import ProcessKind, default_solver
 from nucleate.processes.schedule import ScheduleName
 from nucleate.processes.solver import SolverName
 from nucleate.training.optimiser import OptimiserName
+from nucleate.training.precision import PrecisionSetting
 from nucleate.training.sampling_weights import SamplingWeights
 
 Part = Literal["geometry", "template", "both", "weak"]
 WEAK = OrbitTransformerConfig(scalars=64, vectors=8, hidden=32, layers=3, heads=4, num_basis=16)
-Precision = Literal["bf16-mixed", "32-true"]
 Compile = Literal["auto", "on", "off"]
 Keep = Literal["best", "last"]
 
@@ -53,7 +53,8 @@ class TrainingConfig:
         weight_decay: decoupled from the gradient.
         gradient_clip: largest norm of the gradient.
         ema_decay: of the exponential moving average of the weights, reached gradually.
-        precision: bfloat16 autocast (geometry keeps float32), or float32 throughout.
+        precision: bfloat16 autocast (geometry keeps float32), or float32 throughout; auto is bfloat16 where the device
+            multiplies in it.
         compile: the layers with torch.compile; auto does so where a compiler is installed and the budget is long.
         process: noise of lattices and coordinates: flow matching or diffusion.
         schedule: noise level at each time, in training and sampling; learned spreads times by the loss.
@@ -113,7 +114,7 @@ class TrainingConfig:
     weight_decay: float = 0.01
     gradient_clip: float = 1.0
     ema_decay: float = 0.999
-    precision: Precision = "bf16-mixed"
+    precision: PrecisionSetting = "auto"
     compile: Compile = "auto"
     process: ProcessKind = "flow"
     schedule: ScheduleName = "linear"

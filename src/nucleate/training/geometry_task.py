@@ -19,6 +19,7 @@ from nucleate.processes.choice import ProcessChoice
 from nucleate.processes.geometry_process import GeometryNoise, NoisyGeometry, clean_guess, geometry_losses
 from nucleate.processes.penalties import (
     PAIR_RADIUS,
+    REPULSION_RADIUS,
     density_penalty,
     distance_penalty,
     energy_function,
@@ -106,7 +107,9 @@ class PenaltyWeights:
         if self.density:
             terms["density"] = (self.density, density_penalty(crystals).mean())
         if self.energy:
-            energy = energy_function(self.energy_name, partial(image_pairs, radius=PAIR_RADIUS))(crystals)
+            energy = energy_function(self.energy_name, partial(image_pairs, radius=REPULSION_RADIUS))(
+                crystals
+            )
             terms["energy"] = (self.energy, (torch.asinh(energy) * (1 - level)).mean())
         if self.bond_valence:
             bonds = bond_valence_penalty(crystals, partial(image_pairs, radius=BOND_RADIUS))

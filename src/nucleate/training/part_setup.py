@@ -16,7 +16,7 @@ from nucleate.models.checkpoint import Checkpoint
 from nucleate.models.graph import image_pairs
 from nucleate.models.property_head import PropertyHead, PropertyHeadConfig
 from nucleate.processes.choice import ProcessChoice
-from nucleate.processes.penalties import PAIR_RADIUS, energy_function
+from nucleate.processes.penalties import REPULSION_RADIUS, energy_function
 from nucleate.training.config import TrainingConfig
 from nucleate.training.crystal_stream import (
     SizeLimits,
@@ -95,7 +95,7 @@ def check_energy(config: TrainingConfig) -> None:
         ConfigError: it cannot.
     """
     if config.energy_weight:
-        energy_function(config.energy, partial(image_pairs, radius=PAIR_RADIUS))
+        energy_function(config.energy, partial(image_pairs, radius=REPULSION_RADIUS))
 
 
 def check_properties(store: Store, names: Sequence[str]) -> None:

@@ -45,6 +45,7 @@ from nucleate.training.part_setup import (
     sample_content,
     validation_batches,
 )
+from nucleate.training.precision import precision_for
 from nucleate.training.recorder import RunRecorder, TrainingProgress
 from nucleate.training.run_folder import RunFolder
 from nucleate.training.sampling_weights import SamplingWeights
@@ -144,6 +145,7 @@ class _PartRun:
         made: Checkpoint,
     ) -> None:
         self.part, self.store, self.config, self.folder, self.made = part, store, config, folder, made
+        self.precision = precision_for(config.precision, accelerator_of(config))
         tokens = {name: k for k, name in enumerate(names, start=1)}
         self.limits = SizeLimits(
             config.batch_size,
@@ -226,7 +228,7 @@ class _PartRun:
                 devices=config.devices,
                 num_nodes=config.nodes,
                 strategy="ddp_find_unused_parameters_true" if distributed else "auto",
-                precision=config.precision,
+                precision=self.precision,
                 max_epochs=-1,
                 accumulate_grad_batches=config.accumulate,
                 gradient_clip_val=config.gradient_clip,
@@ -277,6 +279,7 @@ class _PartRun:
             "batch_size": self.config.batch_size * self.config.accumulate,
             "processes": self.config.devices * self.config.nodes,
             "machine": platform.machine(),
+            "precision": self.precision,
         }
 
     def _report(self, found: NonFinite) -> None:
