@@ -152,6 +152,14 @@ def test_a_device_without_double_precision_is_refused(monkeypatch: pytest.Monkey
         parse_device("mps")
 
 
+def test_a_missing_device_is_one_sentence() -> None:
+    if torch.backends.mps.is_available():
+        pytest.skip("this machine has it")
+    with pytest.raises(ConditionError, match="There is no device 'mps' here") as refused:
+        parse_device("mps")
+    assert len(str(refused.value)) < 250
+
+
 def test_ranges_and_lists_are_read() -> None:
     assert parse_range("4..12", "x") == (4, 12)
     assert parse_range("7", "x") == (7, 7)

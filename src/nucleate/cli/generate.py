@@ -319,9 +319,8 @@ def parse_device(text: str) -> Any:
             f"The device {text!r} has no double precision, in which cells are computed; use cpu."
         ) from error
     except (RuntimeError, AssertionError) as error:
-        raise ConditionError(
-            f"There is no device {text!r} here ({str(error).splitlines()[0]}); try cpu."
-        ) from error
+        reason = str(error).splitlines()[0].split(". ")[0]  # what else torch says fills a screen
+        raise ConditionError(f"There is no device {text!r} here ({reason}); try cpu.") from error
     return device
 
 
