@@ -32,8 +32,9 @@ from nucleate.models.orbit_transformer import OrbitTransformer, OrbitTransformer
 from nucleate.processes.choice import ProcessChoice
 from nucleate.training.compiling import compile_layers, compiles
 from nucleate.training.config import TrainingConfig
-from nucleate.training.crystal_stream import CrystalStream, SizeLimits
+from nucleate.training.crystal_stream import CrystalStream
 from nucleate.training.geometry_task import GeometryTask
+from nucleate.training.part_setup import size_limits
 from nucleate.training.recorder import TrainingProgress
 from nucleate.training.train import train
 from real_structures import describe_run, print_run, write_json
@@ -69,15 +70,7 @@ def peak_memory_gb(device: str) -> float:
 
 def stream_of(store: Store, config: TrainingConfig) -> CrystalStream:
     """Training batches as the trainer draws them."""
-    limits = SizeLimits(
-        config.batch_size,
-        config.max_edges,
-        config.max_batch_atoms,
-        config.max_orbits,
-        config.max_atoms,
-        config.geometry.radius,
-    )
-    return CrystalStream(store.split("train"), tokens={}, limits=limits, seed=0)
+    return CrystalStream(store.split("train"), tokens={}, limits=size_limits(config), seed=0)
 
 
 def bare_loop(

@@ -152,9 +152,14 @@ def test_a_device_without_double_precision_is_refused(monkeypatch: pytest.Monkey
         parse_device("mps")
 
 
-def test_a_missing_device_is_one_sentence() -> None:
-    if torch.backends.mps.is_available():
-        pytest.skip("this machine has it")
+def test_a_missing_device_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def zeros(*sizes: int, device: torch.device, dtype: torch.dtype) -> None:
+        raise RuntimeError(
+            "Could not run 'aten::empty.memory_format' with arguments from the 'MPS' backend. "
+            + 99 * "This could be. "
+        )
+
+    monkeypatch.setattr(torch, "zeros", zeros)
     with pytest.raises(ConditionError, match="There is no device 'mps' here") as refused:
         parse_device("mps")
     assert len(str(refused.value)) < 250

@@ -18,7 +18,8 @@ import pytest
 from nucleate.data import Store
 from nucleate.models.checkpoint import load_checkpoint
 from nucleate.training.config import TrainingConfig, config_yaml
-from nucleate.training.crystal_stream import CrystalStream, SizeLimits
+from nucleate.training.crystal_stream import CrystalStream
+from nucleate.training.part_setup import size_limits
 from nucleate.training.train import train
 
 Configs = Callable[..., TrainingConfig]
@@ -104,15 +105,9 @@ def test_what_happens_on_one_rank_happens_to_all(
 def _crystal_of_second_rank(store_path: Path, config: TrainingConfig) -> tuple[str, int]:
     """A crystal of the second rank's first batch, and an element that no other training crystal has."""
     training = Store.open(store_path).split("train")
-    limits = SizeLimits(
-        config.batch_size,
-        config.max_edges,
-        config.max_batch_atoms,
-        config.max_orbits,
-        config.max_atoms,
-        config.geometry.radius,
+    stream = CrystalStream(
+        training, tokens={}, limits=size_limits(config), seed=config.seed, rank=1, num_ranks=2
     )
-    stream = CrystalStream(training, tokens={}, limits=limits, seed=config.seed, rank=1, num_ranks=2)
     first = set(next(iter(stream)).content.rows.tolist())
     records = list(training.iter_records())
     times = Counter(z for r in records for z in set(r.crystal.atomic_numbers.tolist()))

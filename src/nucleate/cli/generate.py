@@ -199,6 +199,9 @@ def generate(
         neutral=neutral,
         source=source,
     )
+    strengths = parse_strengths(guidance) if guidance else None
+    if any(":" in name for name in strengths or ()):
+        look_in_current_folder()
     generator = load(weights, device=parse_device(device))
     with share_bar("generating") as progress:
         bar = progress.add_task("generating", total=1.0, note=f"0 of {n:,} crystals")
@@ -215,7 +218,7 @@ def generate(
             temperature=parse_temperature(temperature),
             charge_weight=charge_weight,
             lattice_temperature=lattice_temperature,
-            guidance=parse_strengths(guidance) if guidance else None,
+            guidance=strengths,
             mixed_precision=mixed_precision,
             workers=workers,
             out=out,
@@ -277,8 +280,6 @@ def parse_strengths(texts: Sequence[str]) -> dict[str, float]:
     strengths: dict[str, float] = {}
     if list(texts) == ["none"]:
         return strengths
-    if any(":" in text for text in texts):
-        look_in_current_folder()
     for text in texts:
         name, _, number = text.rpartition("=")
         try:

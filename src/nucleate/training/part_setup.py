@@ -30,6 +30,18 @@ from nucleate.training.geometry_task import GeometryTask, PenaltyWeights
 from nucleate.training.tasks import Task, TemplateTask
 
 
+def size_limits(config: TrainingConfig) -> SizeLimits:
+    """How large crystals and batches may be."""
+    return SizeLimits(
+        config.batch_size,
+        config.max_edges,
+        config.max_batch_atoms,
+        config.max_orbits,
+        config.max_atoms,
+        config.geometry.radius,
+    )
+
+
 def make_template_task(config: TrainingConfig, num_crystals: int, beside: nn.ModuleDict) -> Task:
     """The template task, which learns nothing beside its network; with little data, elements are exchanged."""
     share = config.element_exchange

@@ -28,7 +28,7 @@ from nucleate.models.growth import grown, grown_template
 from nucleate.models.orbit_transformer import OrbitTransformer, OrbitTransformerConfig
 from nucleate.models.template_transformer import TemplateTransformer
 from nucleate.training.config import TrainingConfig
-from nucleate.training.crystal_stream import CrystalStream, SizeLimits, num_too_large, source_names
+from nucleate.training.crystal_stream import CrystalStream, num_too_large, source_names
 from nucleate.training.geometry_task import GeometryTask
 from nucleate.training.initial_weights import started_from
 from nucleate.training.loaders import TrainingLoader, ValidationLoader
@@ -43,6 +43,7 @@ from nucleate.training.part_setup import (
     process_choice,
     property_head,
     sample_content,
+    size_limits,
     validation_batches,
 )
 from nucleate.training.precision import precision_for
@@ -147,14 +148,7 @@ class _PartRun:
         self.part, self.store, self.config, self.folder, self.made = part, store, config, folder, made
         self.precision = precision_for(config.precision, accelerator_of(config))
         tokens = {name: k for k, name in enumerate(names, start=1)}
-        self.limits = SizeLimits(
-            config.batch_size,
-            config.max_edges,
-            config.max_batch_atoms,
-            config.max_orbits,
-            config.max_atoms,
-            config.geometry.radius,
-        )
+        self.limits = size_limits(config)
         training = store.split("train")
         properties = config.properties if part == "geometry" else ()
         check_properties(store, properties)
