@@ -20,12 +20,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import torch
 from pymatgen.analysis.structure_matcher import StructureMatcher
 
-from nucleate.crystal import Crystal, CrystalBatch, UnitCell, encode
+from data_pools import pool_crystals
+from nucleate.crystal import Crystal, CrystalBatch
 from nucleate.energetics import RelaxationSettings, ResultCache, relax
 from nucleate.energetics.chgnet_potential import CHGNetPotential
 from nucleate.generation.candidates import likeliest_geometry
@@ -44,16 +43,9 @@ HALVES = [(0, 5), (6, 999)]
 
 
 def held_out(data: Path, pool: str, size: int, seed: int) -> list[Crystal]:
-    table = pq.read_table(data / "mp_20.parquet", columns=["pool", "numbers", "lattice", "frac_coords"])
-    table = table.filter(pc.equal(table["pool"], pool))
-    rows = np.random.default_rng(seed).permutation(len(table))[:size]
-    crystals = []
-    for row in table.take(rows).to_pylist():
-        numbers = np.array(row["numbers"], dtype=np.int64)
-        cell = UnitCell(np.reshape(row["lattice"], (3, 3)), np.reshape(row["frac_coords"], (-1, 3)), numbers)
-        if numbers.max() <= NUM_ELEMENTS:
-            crystals.append(encode(cell).crystal)
-    return crystals
+    """A random sample of a pool of MP-20, of elements the network knows; what cannot be encoded is named."""
+    crystals = pool_crystals(data, "mp_20", pool, n=size, seed=seed)
+    return [crystal for crystal in crystals if crystal.atomic_numbers.max() <= NUM_ELEMENTS]
 
 
 def draw(
