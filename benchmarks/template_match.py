@@ -4,8 +4,8 @@ The network gets group, Wyckoff positions and elements of a held-out structure a
 Matched with pymatgen's StructureMatcher at the published tolerances (ltol 0.3, stol 0.5, angle_tol 10) against the
 structure itself. Beside it the same with random crystals on the same templates: uniform free coordinates, lattice from
 the noise the network starts from; and, with ``--relaxed FOLDER``, what both become when CHGNet relaxes them inside
-their symmetry (0.05 eV/Å, results kept in the folder; the best point reached where that does not converge, as it was where
-atoms collide).
+their symmetry (0.05 eV/Å, results kept in the folder; the best point reached where that does not converge, the crystal
+as it was where atoms collide).
 
     python benchmarks/template_match.py --data DATA --weights FILE --pool val --size 300 --tries 3
 
@@ -128,7 +128,8 @@ def relaxed(tries: list[list[Crystal]], folder: Path) -> list[list[Crystal]]:
     ends = []
     for crystals in tries:
         results = relax(crystals, potential, settings=settings, cache=cache)
-        print(f"  relaxed: {sum(result.converged for result in results)} of {len(crystals)} converged", flush=True)
+        converged = sum(result.converged for result in results)
+        print(f"  relaxed: {converged} of {len(crystals)} converged", flush=True)
         ends.append([result.crystal for result in results])
     return ends
 
