@@ -39,6 +39,7 @@ from nucleate.evaluation.structure_validity import is_structurally_valid
 from nucleate.evaluation.surroundings import surroundings
 from nucleate.evaluation.symmetry_checks import find_moyopy
 from nucleate.evaluation.wasserstein import expected_noise, wasserstein_distance
+from nucleate.generation.allocator import keep_freed_memory
 from nucleate.generation.checks import shortest_distances
 from real_structures import describe_run, print_run, write_json
 from sampling_options import add_sampling_options, sampling_settings, settings_label
@@ -66,6 +67,7 @@ class Making:
 def make(making: Making) -> tuple[list[Crystal], float, float]:
     """(crystals, core seconds, wall seconds) of this process, loading left out; no time where they were there."""
     torch.set_num_threads(1)
+    keep_freed_memory()
     warnings.filterwarnings("ignore")
     generator = nucleate.load(making.weights)
     core, wall = time.process_time(), time.perf_counter()

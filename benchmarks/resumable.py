@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 import nucleate
+from nucleate.generation.allocator import keep_freed_memory
 from nucleate.generation.generator import Generator
 
 _GENERATOR: list[Generator] = []
@@ -25,6 +26,7 @@ def generator() -> Generator:
 
 def _start(weights: Path | None) -> None:
     torch.set_num_threads(1)
+    keep_freed_memory()
     warnings.filterwarnings("ignore")
     _GENERATOR[:] = [nucleate.load(weights)]
 
