@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 import nucleate
 from data_pools import SOURCES, pool_crystals, pool_store
@@ -39,9 +38,9 @@ from nucleate.evaluation.structure_validity import is_structurally_valid
 from nucleate.evaluation.surroundings import surroundings
 from nucleate.evaluation.symmetry_checks import find_moyopy
 from nucleate.evaluation.wasserstein import expected_noise, wasserstein_distance
-from nucleate.generation.allocator import keep_freed_memory
 from nucleate.generation.checks import shortest_distances
 from real_structures import describe_run, print_run, write_json
+from resumable import settle_process
 from sampling_options import add_sampling_options, sampling_settings, settings_label
 
 SYMPREC = 0.1
@@ -66,8 +65,7 @@ class Making:
 
 def make(making: Making) -> tuple[list[Crystal], float, float]:
     """(crystals, core seconds, wall seconds) of this process, loading left out; no time where they were there."""
-    torch.set_num_threads(1)
-    keep_freed_memory()
+    settle_process()
     warnings.filterwarnings("ignore")
     generator = nucleate.load(making.weights)
     core, wall = time.process_time(), time.perf_counter()
@@ -116,7 +114,11 @@ def real_samples(
     """(training sample, held-out sample, what is held out) of a source."""
     if source == "mp_20":
         train = pool_crystals(data, source, "train", n=n, seed=seed)
-        return train, pool_crystals(data, source, pool, n=n, seed=seed), f"pool {pool} of MP-20"
+        return (
+            train,
+            pool_crystals(data, source, pool, n=n, seed=seed),
+            f"pool {pool} of MP-20, of novelty pool val",
+        )
     both = pool_crystals(data, source, "train", n=2 * n, seed=seed)
     half = len(both) // 2
     return (
@@ -270,6 +272,8 @@ def main() -> None:
     parser.add_argument("--novelty", action="store_true", help="uniqueness and novelty as well")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
+    if options.pool == "test" and set(options.source or ()) - {"mp_20"}:
+        parser.error("--pool test is of MP-20 alone: leave out the other sources")
     run = describe_run(**vars(options))
     print_run(run)
     figures = {}

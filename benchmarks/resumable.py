@@ -24,9 +24,14 @@ def generator() -> Generator:
     return _GENERATOR[0]
 
 
-def _start(weights: Path | None) -> None:
+def settle_process() -> None:
+    """One thread, and freed memory kept: how a process of a benchmark samples. For processes of one's own."""
     torch.set_num_threads(1)
     keep_freed_memory()
+
+
+def _start(weights: Path | None) -> None:
+    settle_process()
     warnings.filterwarnings("ignore")
     _GENERATOR[:] = [nucleate.load(weights)]
 

@@ -36,6 +36,7 @@ from nucleate.models.orbit_transformer import NUM_ELEMENTS
 from nucleate.processes.choice import ProcessChoice
 from nucleate.processes.geometry_flow import GeometryNoise
 from real_structures import describe_run, print_run, write_json
+from resumable import settle_process
 from sampling_options import add_sampling_options, sampling_settings
 
 STRATA = [(0, 0), (1, 1), (2, 2), (3, 3), (4, 5), (6, 8), (9, 999)]
@@ -158,7 +159,7 @@ def main() -> None:
     options = parser.parse_args()
     run = describe_run(**vars(options))
     print_run(run)
-    torch.set_num_threads(1)
+    settle_process()
     truth = held_out(options.data, options.pool, options.size, options.seed)
     checkpoint = load_checkpoint(options.weights, device=options.device)
     settings = sampling_settings(options)
