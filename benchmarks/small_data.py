@@ -38,7 +38,7 @@ from nucleate.evaluation.reduced_cell import reduce_cell
 from nucleate.evaluation.statistics import wilson_interval
 from nucleate.evaluation.structure_validity import is_structurally_valid
 from nucleate.evaluation.surroundings import surroundings
-from nucleate.generation.generator import default_weights
+from nucleate.training.initial_weights import SHIPPED
 from real_structures import describe_run, print_run, write_json
 from sampling_options import add_sampling_options, sampling_settings
 
@@ -135,7 +135,7 @@ def trained(way: str, store: Path, options: argparse.Namespace) -> tuple[Path, d
     if options.config is not None:
         words += ["--config", str(options.config)]
     if way == "weights":
-        words += ["--init", str(options.weights or default_weights())]
+        words += ["--init", str(options.weights or SHIPPED)]
     seconds = command(*words)
     write_json(clock, seconds)
     return run / "weights.safetensors", seconds

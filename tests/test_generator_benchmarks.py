@@ -11,8 +11,7 @@ import pytest
 
 from nucleate.crystal import Crystal, encode
 from nucleate.data.bundled import load_bundled
-from nucleate.generation.generator import default_weights
-from nucleate.models.checkpoint import load_checkpoint
+from nucleate.models.checkpoint import default_weights, load_checkpoint
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 

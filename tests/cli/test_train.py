@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 from ase.build import bulk
 from ase.io import write
 from typer.testing import CliRunner
 
 from nucleate.cli.app import app
 from nucleate.data import build_store
-from nucleate.models.checkpoint import load_checkpoint
+from nucleate.models.checkpoint import default_weights, load_checkpoint
 
 SMALL = """
 batch_size: 4
@@ -63,6 +64,23 @@ def test_weights_of_both_networks_are_written(store: Path, tmp_path: Path) -> No
     result = _run(store, "--config", tmp_path / "small.yaml", *options)
     assert result.exit_code == 0, result.output
     assert load_checkpoint(tmp_path / "tuned" / "weights.safetensors").geometry is not None
+
+
+def test_the_weights_of_the_package_are_tuned_by_name(store: Path, tmp_path: Path) -> None:
+    options = ["--part", "template", "--max-steps", 1, "--init", "shipped", "--out", tmp_path / "tuned"]
+    result = _run(store, *options)
+    assert result.exit_code == 0, result.output
+    tuned, shipped = (
+        load_checkpoint(tmp_path / "tuned" / "weights.safetensors"),
+        load_checkpoint(default_weights()),
+    )
+    assert shipped.geometry is not None
+    assert tuned.geometry is not None
+    for name, values in shipped.geometry.state_dict().items():
+        assert torch.equal(tuned.geometry.state_dict()[name], values), name
+    result = _run(store, "--max-steps", 1, "--init", "./shipped", "--out", tmp_path / "other")
+    assert result.exit_code == 1
+    assert "There are no weights at" in " ".join(result.stderr.split())
 
 
 def test_what_cannot_be_is_refused(store: Path, tmp_path: Path) -> None:

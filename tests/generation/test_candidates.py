@@ -13,9 +13,9 @@ from nucleate.data.bundled import bundled_crystal
 from nucleate.errors import ConditionError
 from nucleate.generation.candidates import likeliest_geometry, num_passes
 from nucleate.generation.condition import Condition
-from nucleate.generation.generator import Generator, default_weights, load
+from nucleate.generation.generator import Generator, load
 from nucleate.generation.geometry_sampling import network_denoiser
-from nucleate.models.checkpoint import load_checkpoint
+from nucleate.models.checkpoint import default_weights, load_checkpoint
 from nucleate.models.orbit_transformer import Denoised, NoisyCrystals
 from nucleate.processes.denoising_error import NOISE_LEVELS, denoising_error
 from nucleate.processes.geometry_flow import GeometryNoise

@@ -33,7 +33,11 @@ def train(
         Path | None, typer.Option(help="Flat YAML file of settings; see docs/train.md.")
     ] = None,
     init: Annotated[
-        Path | None, typer.Option(metavar="WEIGHTS", help="Weights to start from (fine-tuning).")
+        str | None,
+        typer.Option(
+            metavar="WEIGHTS",
+            help="Weights to start from (fine-tuning): a file, or `shipped` for those that come with the package.",
+        ),
     ] = None,
     minutes: Annotated[
         float | None,
@@ -62,7 +66,9 @@ def train(
 
     - `nucleate train store --minutes 60 --out runs/first`
 
-    - `nucleate train store --init runs/first/weights.safetensors --part template --minutes 10 --out runs/tuned`
+    - `nucleate train store --init shipped --minutes 60 --out runs/tuned`
+
+    - `nucleate train store --init runs/first/weights.safetensors --part template --minutes 10 --out runs/templates`
 
     - `nucleate train store --init runs/first/weights.safetensors --part weak --minutes 10 --out runs/guided`
 

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import partial
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +38,7 @@ from nucleate.generation.template_sampling import (
     draw_templates,
     ranked_templates,
 )
-from nucleate.models.checkpoint import Checkpoint, load_checkpoint
+from nucleate.models.checkpoint import Checkpoint, default_weights, load_checkpoint
 from nucleate.processes.choice import ProcessChoice
 from nucleate.processes.joint_process import JointProcess, template_batch
 from nucleate.processes.template_constraints import TemplateConstraint
@@ -458,22 +457,6 @@ def load(path: str | os.PathLike[str] | None = None, *, device: torch.device | s
     except OSError:
         digest = ""  # load_checkpoint says what is wrong with the file
     return Generator(load_checkpoint(weights, device=device), device=device, name=weights.name, digest=digest)
-
-
-def default_weights() -> Path:
-    """The file of weights that comes with the package.
-
-    Raises:
-        CheckpointError: none comes with it.
-    """
-    folder = files("nucleate").joinpath("weights")
-    found = sorted(p for p in Path(str(folder)).glob("*.safetensors"))
-    if not found:
-        raise CheckpointError(
-            "No weights come with this nucleate: name a file with --weights, or train your own with "
-            "`nucleate train DIR --out run` and use run/weights.safetensors"
-        )
-    return found[-1]
 
 
 def _checked_block(

@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -161,6 +162,22 @@ def save_checkpoint(
     finally:
         part_file.unlink(missing_ok=True)
     return target
+
+
+def default_weights() -> Path:
+    """The file of weights that comes with the package.
+
+    Raises:
+        CheckpointError: none comes with it.
+    """
+    folder = files("nucleate").joinpath("weights")
+    found = sorted(p for p in Path(str(folder)).glob("*.safetensors"))
+    if not found:
+        raise CheckpointError(
+            "No weights come with this nucleate: name a file with --weights, or train your own with "
+            "`nucleate train DIR --out run` and use run/weights.safetensors"
+        )
+    return found[-1]
 
 
 def load_checkpoint(path: str | os.PathLike[str], *, device: torch.device | str = "cpu") -> Checkpoint:

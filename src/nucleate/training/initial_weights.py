@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 from nucleate.errors import ConfigError
-from nucleate.models.checkpoint import Checkpoint
+from nucleate.models.checkpoint import Checkpoint, default_weights
 from nucleate.models.growth import check_growth, check_template_growth
 from nucleate.models.template_transformer import SWITCHES
 from nucleate.processes.choice import checked_solver, default_solver
 from nucleate.training.config import TrainingConfig
+
+SHIPPED = "shipped"
+"""The weights that come with the package, where weights to start from are named."""
+
+
+def weights_file(init: str | os.PathLike[str]) -> Path:
+    """The file of the weights to start from, ``shipped`` being those that come with the package.
+
+    Raises:
+        CheckpointError: none come with it.
+    """
+    return default_weights() if init == SHIPPED else Path(init)
 
 
 def started_from(config: TrainingConfig, start: Checkpoint) -> TrainingConfig:

@@ -30,7 +30,7 @@ from nucleate.models.template_transformer import TemplateTransformer
 from nucleate.training.config import TrainingConfig
 from nucleate.training.crystal_stream import CrystalStream, num_too_large, source_names
 from nucleate.training.geometry_task import GeometryTask
-from nucleate.training.initial_weights import started_from
+from nucleate.training.initial_weights import started_from, weights_file
 from nucleate.training.loaders import TrainingLoader, ValidationLoader
 from nucleate.training.network_module import NetworkModule
 from nucleate.training.non_finite import NonFinite
@@ -85,7 +85,8 @@ def train(
         store_path: folder or URL of an encoded store; its split ``val`` is validated on if there is one.
         config: every choice.
         out: folder of the run; see ``RunFolder``.
-        init: weights to start from; a part that is not trained is kept as it is there.
+        init: file of weights to start from, or ``"shipped"`` for those that come with the package (a file of that name
+            is ``"./shipped"``); a part that is not trained is kept as it is there.
         on_progress: told every ``log_every`` steps.
 
     Raises:
@@ -94,7 +95,8 @@ def train(
     """
     store = Store.open(store_path)
     folder = RunFolder(out)
-    start = load_checkpoint(init) if init is not None else Checkpoint()
+    weights = None if init is None else weights_file(init)
+    start = Checkpoint() if weights is None else load_checkpoint(weights)
     config = started_from(config, start)
     accelerator_of(config)
     check_energy(config)
@@ -103,7 +105,7 @@ def train(
             config,
             data_hash=store.content_hash,
             store=store.location,
-            init=init,
+            init=weights,
         )
     # A run that goes on keeps the part it has already finished.
     made = load_checkpoint(folder.weights) if folder.weights.exists() else start
