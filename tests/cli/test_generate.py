@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import inspect
+import json
 import sys
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from nucleate.cli.generate import (
     parse_strengths,
     parse_temperature,
 )
+from nucleate.crystal import Crystal, encode
+from nucleate.data.bundled import bundled_crystal
 from nucleate.errors import ConditionError
 from nucleate.generation.generator import TEMPERATURE, Generator
 from nucleate.models.checkpoint import Checkpoint, save_checkpoint
@@ -124,6 +127,35 @@ def test_what_cannot_be_is_refused_before_anything_is_written(
     assert result.exit_code == 1
     assert message in " ".join(result.stderr.split())
     assert not (tmp_path / "out").exists()
+
+
+def test_a_parent_is_read_and_opened(weights: Path, tmp_path: Path) -> None:
+    """Rutile with other metals: oxygens and cell stay; what is wrong with a parent is one sentence."""
+    parent, out = tmp_path / "rutile.cif", tmp_path / "out"
+    rutile = encode(bundled_crystal("tio2-rutile").unit_cell).crystal
+    parent.write_text(rutile.to_cif())
+    options = ["--weights", weights, "-n", 3, "--steps", 2, "--candidates", 2]
+    result = _run("--parent", parent, "--open", "Ti", *options, "--out", out)
+    assert result.exit_code == 0, result.output
+    (asked,) = [json.loads((out / "run.json").read_text())["asked"]]
+    assert asked["condition"]["template"].startswith("2a O:4f(0.")
+    for path in (out / "crystals").glob("*.cif"):
+        made = Crystal.from_structure(path.read_text(), symprec=1e-3).crystal
+        assert made.volume_per_atom == pytest.approx(rutile.volume_per_atom, rel=1e-6)
+    for wrong, message in (
+        (["--parent", parent], "Everything of the parent O2Ti is given, say what is open"),
+        (["--parent", tmp_path / "absent.cif", "--open", "Ti"], "There is no file"),
+        (["--parent", parent, "--open", "Ti", "--space-group", 136], "says the space group already"),
+        (["--open", "Ti"], "name its file with --parent"),
+    ):
+        result = _run(*wrong, *options, "--out", tmp_path / "wrong")
+        assert result.exit_code == 1
+        assert message in " ".join(result.stderr.split())
+    parent.write_text("data_\n")
+    result = _run("--parent", parent, "--open", "Ti", *options, "--out", tmp_path / "wrong")
+    assert result.exit_code == 1
+    assert "rutile.cif" in result.stderr
+    assert not (tmp_path / "wrong").exists()
 
 
 def test_an_energy_is_found_in_the_current_folder(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -19,7 +21,7 @@ from nucleate.models.checkpoint import default_weights, load_checkpoint
 from nucleate.models.orbit_transformer import Denoised, NoisyCrystals
 from nucleate.processes.denoising_error import NOISE_LEVELS, denoising_error
 from nucleate.processes.geometry_flow import GeometryNoise
-from nucleate.processes.sampler import sample_geometry
+from nucleate.processes.sampler import GivenGeometry, sample_geometry
 
 KNOWN = (
     "tio2-rutile",
@@ -95,7 +97,7 @@ def test_restarts_go_on_from_the_first_way_and_keep_what_is_given(
             restarts=restarts,
             candidates=candidates,
             steps=4,
-            lattice_params=known.lattice_params if lattice_given else None,
+            given=GivenGeometry.lattices(known, known.lattice_params) if lattice_given else None,
             on_step=lambda: passes.append(1),
         )
         return found, len(passes)
@@ -109,6 +111,47 @@ def test_restarts_go_on_from_the_first_way_and_keep_what_is_given(
     ]
     assert any(first_kept)
     assert not all(first_kept)
+
+
+def test_a_geometry_given_as_a_whole_is_judged_and_not_sampled(
+    generator: Generator, known: CrystalBatch
+) -> None:
+    every = torch.ones(len(known.position_ids), dtype=torch.bool)
+    given = replace(
+        GivenGeometry.lattices(known, known.lattice_params), free_coords=known.free_coords, coords_known=every
+    )
+    assert given.is_whole(known)
+    assert not replace(given, coords_known=~every).is_whole(known)
+    assert not replace(given, lattice_known=~given.lattice_known).is_whole(known)
+
+    def never() -> None:
+        raise AssertionError("nothing is to be sampled")
+
+    asked = partial(likeliest_geometry, generator.geometry, generator.choice, on_step=never, given=given)
+    found, errors = asked(known, streams(len(known)))
+    assert torch.equal(found.free_coords, known.free_coords)
+    assert torch.equal(found.lattice_params, known.lattice_params)
+    wrong = known.replace(atomic_numbers=known.atomic_numbers.flip(0))
+    assert (asked(wrong, streams(len(known)))[1] > errors).float().mean() > 0.6
+
+
+def test_only_what_is_counted_makes_the_error(generator: Generator, known: CrystalBatch) -> None:
+    """A wrong oxygen is seen where oxygens count, not in the lattice; everything counted is nothing left out."""
+    mine = streams(len(known))
+    noises = [GeometryNoise.draw_by_crystal(known, mine) for _ in NOISE_LEVELS]
+    error = partial(denoising_error, generator.choice.process, denoiser=denoiser(generator), noises=noises)
+    everything = GivenGeometry(
+        known.lattice_params, torch.ones(len(known), dtype=torch.bool), known.free_coords, known.num_free >= 0
+    )
+    nothing = replace(everything, lattice_known=~everything.lattice_known, coords_known=known.num_free < 0)
+    assert torch.equal(error(known, counted=everything), error(known))
+    assert torch.equal(error(known, counted=nothing), torch.zeros(len(known)))
+    coords = replace(everything, lattice_known=~everything.lattice_known)
+    cells = replace(everything, coords_known=known.num_free < 0)
+    torch.testing.assert_close(error(known, counted=coords) + error(known, counted=cells), error(known))
+    first = replace(coords, coords_known=torch.arange(len(known.position_ids)) < int(known.num_orbits[0]))
+    assert torch.equal(error(known, counted=first)[:1], error(known, counted=coords)[:1])
+    assert torch.equal(error(known, counted=first)[1:], torch.zeros(len(known) - 1))
 
 
 def test_autoguidance_needs_a_weaker_network(generator: Generator) -> None:

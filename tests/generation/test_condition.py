@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from pymatgen.core import Composition
 from pymatgen.core.periodic_table import Element
 
-from nucleate.crystal import space_group
+from nucleate.crystal import Crystal, space_group
 from nucleate.errors import ConditionError
-from nucleate.generation.condition import Condition, parse_template
+from nucleate.generation.condition import Condition
 from nucleate.generation.formula import format_counts, parse_elements, parse_formula
 from nucleate.generation.generator import Generator
 from nucleate.generation.template_sampling import draw_templates
@@ -185,10 +185,49 @@ def test_a_lattice_that_nearly_fits_becomes_the_nearest_one_that_does() -> None:
         assert np.abs(cell - condition.cell).max() <= distance + 1e-12
 
 
-def test_templates_and_elements_are_read() -> None:
-    assert parse_template("Sr:1a Ti:1b O:3c", 221) == ((0, 38), (1, 22), (2, 8))
-    assert parse_template("a, b,c", 221) == ((0, None), (1, None), (2, None))
-    assert parse_template("A", 47) == ((26, None),)
+def _rutile(u: float = 0.305) -> Crystal:
+    free = np.array([[0.0, 0.0, 0.0], [u, 0.0, 0.0]])
+    return Crystal(136, np.array([1.35, -0.36]), np.array([0, 5]), np.array([22, 8]), free)
+
+
+def test_a_parent_gives_all_but_what_is_opened() -> None:
+    rutile, cell = _rutile(), pytest.approx((4.585, 4.585, 2.955, 90, 90, 90), abs=0.02)
+    exchanged = Condition.from_parent(rutile, ["Ti"])
+    assert (exchanged.template, exchanged.space_groups) == ("2a O:4f(0.305)", (136,))
+    assert exchanged.lattice == cell
+    np.testing.assert_allclose(exchanged.lattice_params(136, num_atoms=6), rutile.lattice_params, atol=1e-12)
+    assert exchanged.judges_templates
+    grown = Condition.from_parent(rutile, ["orbits", "lattice"], formula="LiTiO2", num_atoms=(8, 8))
+    assert (grown.template, grown.lattice) == ("Ti:2a O:4f(0.305) ...", None)
+    assert grown.judges_templates
+    moved = Condition.from_parent(rutile, ["coords", "lattice"])
+    assert moved.template == "Ti:2a O:4f"
+    assert not moved.judges_templates  # only one template
+    anything = Condition.from_parent(rutile, ["elements", "coords"], excluded=("O",))
+    assert anything.template == "2a 4f"
+    assert not anything.judges_templates  # a cell alone has no say
+    assert Condition.from_dict(grown.to_dict()) == grown
+
+
+@pytest.mark.parametrize(
+    ("opened", "others", "message"),
+    [
+        ([], {}, "Everything of the parent O2Ti is given, say what is open: elements, coords"),
+        (["Fe"], {}, "'Fe' is no part of the parent O2Ti that can be open"),
+        (["lattice"], {"space_groups": (136,)}, "says the space group already"),
+        (["lattice"], {"template": "2a 4f"}, "says the template already"),
+        (["coords"], {"lattice": (4.6, 4.6, 2.96, 90.0, 90.0, 90.0)}, "says the lattice already"),
+        (["coords"], {"crystal_system": "cubic"}, "says the crystal system already"),
+        (["orbits"], {"formula": "NaCl"}, "not part"),
+        (["Ti"], {"allowed": ("Ti",)}, "O"),
+    ],
+)
+def test_a_parent_that_cannot_be_is_refused(opened: list[str], others: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConditionError, match=message):
+        Condition.from_parent(_rutile(), opened, **others)
+
+
+def test_elements_are_read() -> None:
     assert parse_elements("Li-Fe-O") == parse_elements("Li, Fe O,Li") == ("Li", "Fe", "O")
 
 

@@ -7,19 +7,23 @@ import pytest
 
 from nucleate.crystal import Crystal, space_group
 from nucleate.crystal.encoding import pseudo_symmetry
-from nucleate.generation.condition import Condition, parse_template
+from nucleate.generation.condition import Condition
 from nucleate.generation.feasible_groups import FeasibleGroup, feasible_groups
+from nucleate.generation.template_notation import parse_template
 
 
 def _crystal(group: FeasibleGroup, template: str, rng: np.random.Generator) -> Crystal:
     """A crystal of the template with random geometry."""
-    orbits = parse_template(template, group.space_group_number)
+    orbits = parse_template(template, group.space_group_number).orbits
     found = space_group(group.space_group_number)
     params = rng.normal(0, 0.1, found.lattice_subspace.num_params)
     params[0] = 1.7
-    free = np.array([p for p, _ in orbits])
-    coords = rng.random((len(orbits), 3)) * (np.arange(3) < np.array(found.num_free_coords)[free][:, None])
-    return Crystal(group.space_group_number, params, free, np.array([z for _, z in orbits]), coords)
+    positions = np.array([orbit.position for orbit in orbits])
+    coords = rng.random((len(orbits), 3)) * (
+        np.arange(3) < np.array(found.num_free_coords)[positions][:, None]
+    )
+    elements = np.array([orbit.element for orbit in orbits])
+    return Crystal(group.space_group_number, params, positions, elements, coords)
 
 
 def test_perovskite_is_among_the_groups_of_its_formula(rng: np.random.Generator) -> None:

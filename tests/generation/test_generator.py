@@ -306,7 +306,7 @@ def test_weights_are_found_or_missed_with_the_way_out(weights: Path, tmp_path: P
 def test_no_weights_in_the_package_is_said(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, weights: Path
 ) -> None:
-    monkeypatch.setattr("nucleate.generation.generator.files", lambda package: tmp_path)
+    monkeypatch.setattr("nucleate.models.checkpoint.files", lambda package: tmp_path)
     with pytest.raises(
         CheckpointError, match="name a file with --weights, or train your own with `nucleate train"
     ):

@@ -17,10 +17,12 @@ from nucleate.processes.denoising_error import NOISE_LEVELS
 from nucleate.processes.geometry_flow import GeometryFlow
 from nucleate.processes.joint_process import (
     NEEDS,
+    SHARPNESS,
     GivenParts,
     JointProcess,
     free_numbers,
     given_geometry,
+    given_numbers,
     stages,
 )
 from nucleate.processes.template_constraints import template_constraint
@@ -226,18 +228,21 @@ def test_the_weight_of_a_geometry_counts_all_its_free_numbers() -> None:
     salt = Crystal(225, np.array([1.7]), np.array([0, 1]), np.array([11, 17]), np.zeros((2, 3)))
     free = np.random.default_rng(0).random((4, 3))
     triclinic = Crystal(1, np.array([1.7, 0, 0, 0, 0, 0]), np.zeros(4, dtype=int), np.arange(3, 7), free)
-    assert free_numbers(CrystalBatch.from_crystals([RUTILE, salt, triclinic])).tolist() == [3, 1, 18]
+    batch = CrystalBatch.from_crystals([RUTILE, salt, triclinic])
+    assert free_numbers(batch).tolist() == [3, 1, 18]
+    parts = [GivenParts(None, (None, free[0, :1])), GivenParts(np.array([1.7])), GivenParts(None, (free[0],))]
+    assert given_numbers(batch, given_geometry(batch, parts)).tolist() == [1, 1, 3]
 
 
 def test_proposals_are_drawn_by_their_errors(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two elements on rutile's titanium, one with an error of 0.8: it comes exp(-3 / 2 * 0.8) times as often."""
+    """Two elements on rutile's titanium, one with an error of 0.08: it comes exp(-5 * 3 * 0.08) times as often."""
     orbits = [(0, None), (5, 8)]
     constraint = template_constraint(space_groups=[136], orbits=orbits, complete=True, allowed=[22, 14, 8])
     monkeypatch.setattr(
         "nucleate.processes.joint_process.denoising_error",
         lambda process, crystals, denoiser, *, noises: (
-            0.8 * (crystals.atomic_numbers[::2] == 14).float()
-            + 9.0 * (crystals.atomic_numbers[::2] == 8).float()
+            0.08 * (crystals.atomic_numbers[::2] == 14).float()
+            + 0.9 * (crystals.atomic_numbers[::2] == 8).float()
         ),
     )
     count, given = 300, GivenParts(RUTILE.lattice_params, tuple(RUTILE.free_coords))
@@ -247,7 +252,7 @@ def test_proposals_are_drawn_by_their_errors(monkeypatch: pytest.MonkeyPatch) ->
         .crystals
     )
     share = float((made.atomic_numbers[::2] == 14).float().mean())
-    rare = np.exp(-1.5 * 0.8)
+    rare = np.exp(-SHARPNESS * 3 * 0.08)
     assert share == pytest.approx(rare / (1 + rare), abs=0.06)  # 0.23; one number less would give 0.31
 
 

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
 from nucleate.cli.errors import EXIT_FAILED, error_console, sentence
+from nucleate.cli.structure_files import read_structures
 from nucleate.cli.symprec import Symprec
 from nucleate.errors import NucleateError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from nucleate.data.record import Record, Rejection
 
 
 def encode(
@@ -70,7 +66,7 @@ def encode(
         place = f"{file or repr(file)}" if row is None else f"{file}, row {row}"
         errors.print(f"[red]{escape(place)}:[/red] {escape(reason)}")
 
-    for item in _read(files, max_atoms):
+    for item in read_structures(files, max_atoms):
         if isinstance(item, Rejection):
             refuse(item.file, item.row, item.reason)
             continue
@@ -92,17 +88,3 @@ def encode(
             f"{num_shown} of {num_shown + num_refused} structures encoded; the others are named above."
         )
         raise typer.Exit(EXIT_FAILED)
-
-
-def _read(files: Iterable[str], max_atoms: int) -> Iterator[Record | Rejection]:
-    """Everything the named files hold; a file that cannot be opened is one rejection and the rest goes on."""
-    from nucleate.data.record import Rejection  # noqa: PLC0415  (loads numpy)
-    from nucleate.data.sources import open_source  # noqa: PLC0415  (loads the readers)
-
-    for file in files:
-        try:
-            source = open_source(file, max_atoms=max_atoms)
-            for task in source.tasks():
-                yield from source.read(task)
-        except (NucleateError, OSError) as error:
-            yield Rejection(file=file, row=None, id=None, reason=sentence(error))

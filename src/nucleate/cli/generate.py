@@ -13,12 +13,14 @@ from rich.markup import escape
 
 from nucleate.cli.current_folder import look_in_current_folder
 from nucleate.cli.errors import error_console
+from nucleate.cli.symprec import Symprec
 from nucleate.errors import ConditionError
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from nucleate.generation.checks import GeneratedRow
+    from nucleate.generation.condition import Condition
     from nucleate.processes.template_process import TemplateTemperature
 
 _MAX_SHOWN = 20
@@ -51,7 +53,8 @@ def generate(
     template: Annotated[
         str | None,
         typer.Option(
-            help="All orbits by Wyckoff letter, such as 'a b c' or 'Sr:1a Ti:1b O:3c'; needs --space-group."
+            help="All orbits by Wyckoff letter, such as 'a b c' or 'Sr:1a Ti:1b O:3c', with the free coordinates that "
+            "are given, as in 'Ti:2a O:4f(0.305)'; '...' at the end lets others come. Needs --space-group."
         ),
     ] = None,
     lattice: Annotated[
@@ -62,6 +65,24 @@ def generate(
             "within a strain of 0.001 are considered; the crystal has the nearest cell of exactly its group's shape.",
         ),
     ] = None,
+    parent: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="A crystal (CIF, POSCAR, ...) of which everything is given, group, orbits, coordinates and cell, but "
+            "for what --open names.",
+        ),
+    ] = None,
+    opened: Annotated[
+        str | None,
+        typer.Option(
+            "--open",
+            metavar="PARTS",
+            help="What of the parent is open: elements (or some of them, such as Ti,Sr), coords, lattice, orbits "
+            "(others may come); several as elements,lattice.",
+        ),
+    ] = None,
+    symprec: Symprec = 0.01,
     neutral: Annotated[
         bool, typer.Option("--neutral", help="Only compositions with oxidation states that sum to zero.")
     ] = False,
@@ -93,9 +114,13 @@ def generate(
         ),
     ] = None,
     candidates: Annotated[
-        int,
-        typer.Option(min=1, help="Geometries drawn per crystal; the one the network believes in most stays."),
-    ] = 1,
+        int | None,
+        typer.Option(
+            min=1,
+            help="Geometries drawn per crystal, of which the one the network believes in most stays; where coordinates "
+            "are given and elements or orbits are open, each with a template of its own.  [default: 1, and 16 there]",
+        ),
+    ] = None,
     ranked: Annotated[
         int,
         typer.Option(
@@ -167,6 +192,10 @@ def generate(
 
     - `nucleate generate --space-group 221 --template "Sr:1a Ti:1b O:3c" -n 1`
 
+    - `nucleate generate --parent rutile.cif --open Ti,lattice -n 8` (what else could be in the place of Ti)
+
+    - `nucleate generate --parent host.cif --open orbits,lattice --formula LiFePO4` (what is missing, added)
+
     - `nucleate generate --formula NaCl --lattice 5.64,5.64,5.64,90,90,90 --space-group 225`
 
     - `nucleate generate --chemical-system Na-Cl -n 20 --candidates 4 --guidance distance=20 --guidance volume=10`
@@ -185,20 +214,23 @@ def generate(
     def listed(text: str | None) -> tuple[str, ...]:
         return () if text is None else parse_elements(text)
 
-    condition = Condition(
-        formula=formula,
-        elements=listed(elements),
-        allowed=None if allow is None else listed(allow),
-        excluded=listed(exclude),
-        chemical_system=chemical_system,
-        num_atoms=None if num_atoms is None else parse_range(num_atoms, "--num-atoms"),
-        space_groups=() if space_group is None else parse_groups(space_group),
-        crystal_system=crystal_system,
-        template=template,
-        lattice=None if lattice is None else parse_lattice(lattice),
-        neutral=neutral,
-        source=source,
-    )
+    given: dict[str, Any] = {
+        "formula": formula,
+        "elements": listed(elements),
+        "allowed": None if allow is None else listed(allow),
+        "excluded": listed(exclude),
+        "chemical_system": chemical_system,
+        "num_atoms": None if num_atoms is None else parse_range(num_atoms, "--num-atoms"),
+        "space_groups": () if space_group is None else parse_groups(space_group),
+        "crystal_system": crystal_system,
+        "template": template,
+        "lattice": None if lattice is None else parse_lattice(lattice),
+        "neutral": neutral,
+        "source": source,
+    }
+    if parent is None and opened is not None:
+        raise ConditionError("--open says what of a parent is open: name its file with --parent.")
+    condition = Condition(**given) if parent is None else _from_parent(parent, opened, symprec, given)
     strengths = parse_strengths(guidance) if guidance else None
     if any(":" in name for name in strengths or ()):
         look_in_current_folder()
@@ -241,6 +273,15 @@ def generate(
             f"[yellow]Checks could not be made for {len(broken)} crystals ({', '.join(broken[:3])}); see column "
             "problem.[/yellow]"
         )
+
+
+def _from_parent(file: str, opened: str | None, symprec: float, given: dict[str, Any]) -> Condition:
+    """The condition with what is given of the crystal in a file."""
+    from nucleate.cli.structure_files import read_crystal  # noqa: PLC0415  (with what it reads)
+    from nucleate.generation.condition import Condition  # noqa: PLC0415  (torch takes seconds to load)
+
+    parts = [part for part in re.split(r"[\s,]+", opened or "") if part]
+    return Condition.from_parent(read_crystal(file, symprec=symprec), parts, **given)
 
 
 def parse_range(text: str, option: str) -> tuple[int, int]:

@@ -53,11 +53,13 @@ def likeliest_geometry(
     source: int = 0,
     mixed_precision: bool = False,
     steps: int = 40,
-    lattice_params: Float[Tensor, "crystals 6"] | None = None,
+    given: GivenGeometry | None = None,
     guide: Guide | None = None,
     on_step: Callable[[], None] | None = None,
 ) -> tuple[CrystalBatch, Float[Tensor, "crystals"]]:
     """(crystals on the templates, denoising error of each): of every crystal's candidates the one with the least error.
+
+    Where the whole geometry is given there is nothing to sample, and the error is that of the given one.
 
     Args:
         network: in evaluation mode.
@@ -75,7 +77,7 @@ def likeliest_geometry(
         source: data source token of all.
         mixed_precision: matrix products in bfloat16.
         steps: passes of the network from noise to crystal, for each candidate.
-        lattice_params: given lattices.
+        given: lattices (of all crystals or none) and coordinates of orbits that are given.
         guide: improves every guess (``processes.guidance``).
         on_step: called after each pass that samples, ``candidates * num_passes(steps, restarts)`` times.
     """
@@ -97,14 +99,21 @@ def likeliest_geometry(
         guided,
         solver=choice.solver,
         schedule=choice.schedule,
-        given=None if lattice_params is None else GivenGeometry.lattices(templates, lattice_params),
+        given=given,
         streams=list(streams),
         guide=guide,
         lattice_variance=choice.lattice_variance,
         on_step=on_step,
     )
     level = torch.full((len(templates),), RESTART_LEVEL, dtype=templates.dtype, device=templates.device)
-    lattice_level = level if lattice_params is None else torch.zeros_like(level)
+    lattice_given = given is not None and bool(given.lattice_known.all())
+    lattice_level = torch.zeros_like(level) if lattice_given else level
+    judged = partial(
+        denoising_error, choice.process, denoiser=denoiser, noises=noises, lattice_given=lattice_given
+    )
+    if given is not None and given.is_whole(templates):
+        known = given.imposed_on(templates)
+        return known, judged(known)
     best: CrystalBatch | None = None
     least = torch.empty(0)
     for first, *later in begins:
@@ -116,9 +125,7 @@ def likeliest_geometry(
                 start_level=RESTART_LEVEL,
                 steps=short,
             )
-        error = denoising_error(
-            choice.process, sampled, denoiser, noises=noises, lattice_given=lattice_params is not None
-        )
+        error = judged(sampled)
         if best is None:
             best, least = sampled, error
         else:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from nucleate.crystal.lattice_parameters import lattice_from_parameters
+from nucleate.crystal.crystal import Crystal
+from nucleate.crystal.lattice_parameters import lattice_from_parameters, parameters_from_lattice
 from nucleate.crystal.space_group import space_group
 from nucleate.crystal.tables import group_names
 from nucleate.errors import ConditionError, InvalidStructureError
 from nucleate.generation.formula import format_counts, parse_element, parse_elements, parse_formula
+from nucleate.generation.template_notation import GivenTemplate, check_places, parse_template, template_text
 from nucleate.models.template_transformer import MAX_UNITS
+from nucleate.physics.elements import element_symbol
 from nucleate.physics.volume import volume_per_atom
 from nucleate.processes.template_constraints import (
     MAX_ATOMS,
@@ -27,6 +29,9 @@ from nucleate.processes.template_lookahead import Lookahead
 from nucleate.processes.template_process import impossible_reason
 from nucleate.shapes import Float
 
+PARTS = ("elements", "coords", "lattice", "orbits")
+"""What can be open of a parent crystal."""
+
 LATTICE_STRAIN = 1e-3
 """How far a given cell may be from the shape its group asks for, the nearest cell of which replaces it (largest
 principal strain)."""
@@ -36,8 +41,6 @@ VOLUME_FACTOR = 1.6
 
 MIN_VOLUME_PER_ATOM, MAX_VOLUME_PER_ATOM = 3.0, 80.0
 """Å^3; how many atoms a given cell can hold where the composition is open."""
-
-_ORBIT = re.compile(r"(?:(?P<element>[A-Z][a-z]?):)?(?P<multiplicity>\d+)?(?P<letter>[a-zA-Z])")
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,8 @@ class Condition:
         num_atoms: (fewest, most) atoms.
         space_groups: numbers of the groups it may have.
         crystal_system: triclinic, monoclinic, orthorhombic, tetragonal, trigonal, hexagonal or cubic.
-        template: all orbits by Wyckoff letter, such as ``a b c`` or ``Sr:1a Ti:1b O:3c``; needs one space group.
+        template: all orbits by Wyckoff letter, such as ``a b c`` or ``Sr:1a Ti:1b O:3c``, with the free coordinates
+            that are given, such as ``Ti:2a O:4f(0.305)``; ``...`` at the end lets other orbits come. Needs one group.
         lattice: conventional cell a, b, c in Å and alpha, beta, gamma in degrees, in the standard setting. It may be a
             strain of ``LATTICE_STRAIN`` off the shape its group asks for; the nearest cell of that shape is taken.
         neutral: only compositions that can be charge neutral.
@@ -93,6 +97,8 @@ class Condition:
         constraints = self._constraints()
         if not any(Lookahead(constraint).groups().any() for constraint in constraints):
             raise ConditionError(self._nothing_possible(constraints))
+        if self.template is not None:
+            check_places(self.given_template, self.space_groups[0], self.cell)
 
     # ---- what is given, as numbers -----------------------------------------------------------------------------
 
@@ -102,10 +108,10 @@ class Condition:
         return None if self.formula is None else parse_formula(self.formula)
 
     @cached_property
-    def orbits(self) -> tuple[tuple[int, int | None], ...]:
-        """(Wyckoff index, atomic number or None) of each orbit of the template."""
+    def given_template(self) -> GivenTemplate:
+        """The orbits of the template."""
         if self.template is None:
-            return ()
+            return GivenTemplate()
         if len(self.space_groups) != 1:
             raise ConditionError(
                 f"A template names Wyckoff letters of one space group, got {len(self.space_groups)} groups: "
@@ -130,9 +136,52 @@ class Condition:
         return space_group(number).lattice_subspace.fit(self.cell, num_atoms=num_atoms).params
 
     @cached_property
+    def judges_templates(self) -> bool:
+        """Whether a geometry is given, in part or as a whole, that has a say in elements or further orbits."""
+        given = self.given_template
+        whole = self.lattice is not None and given.knows_coords
+        return given.is_open and (whole or given.has_coords)
+
+    @cached_property
     def constraints(self) -> tuple[TemplateConstraint, ...]:
         """What can be met: one per number of formula units, or a single one."""
         return tuple(c for c in self._constraints() if Lookahead(c).groups().any())
+
+    @classmethod
+    def from_parent(cls, parent: Crystal, opened: Iterable[str], **others: Any) -> Condition:
+        """The condition that everything of a crystal is given but for what is opened.
+
+        Args:
+            parent: its group, orbits with elements and coordinates, and cell are given.
+            opened: ``elements`` or the symbols of those that may be exchanged, ``coords``, ``lattice``, ``orbits``
+                (others may come).
+            **others: further parts of the condition.
+
+        Raises:
+            ConditionError: nothing is opened, a part is unknown, or given twice.
+        """
+        wanted, present = set(opened), {element_symbol(z): z for z in parent.composition}
+        parts = f"{', '.join(PARTS)}, or elements of it ({', '.join(present)})"
+        if unknown := sorted(wanted - set(PARTS) - set(present)):
+            raise ConditionError(
+                f"{unknown[0]!r} is no part of the parent {parent.formula} that can be open: {parts}."
+            )
+        if not wanted:
+            raise ConditionError(
+                f"Everything of the parent {parent.formula} is given, say what is open: {parts}."
+            )
+        for name in ("space_groups", "crystal_system", "template", "lattice"):
+            if others.get(name):
+                raise ConditionError(
+                    f"A parent says the {name.replace('_', ' ').rstrip('s')} already: give one of the two."
+                )
+        exchanged = {z for symbol, z in present.items() if wanted & {"elements", symbol}}
+        template = template_text(
+            parent, open_elements=exchanged, coords="coords" not in wanted, complete="orbits" not in wanted
+        )
+        cell = None if "lattice" in wanted else parameters_from_lattice(parent.lattice)
+        given = {"space_groups": (parent.space_group_number,), "template": template, "lattice": cell}
+        return cls(**{**others, **given})
 
     def to_dict(self) -> dict[str, Any]:
         """The parts that are given, as JSON takes them."""
@@ -193,8 +242,8 @@ class Condition:
             "excluded": frozenset(map(parse_element, self.excluded)),
             "allowed": None if self.allowed is None else frozenset(map(parse_element, self.allowed)),
             "neutral": self.neutral,
-            "orbits": self.orbits,
-            "complete": self.template is not None,
+            "orbits": [(orbit.position, orbit.element) for orbit in self.given_template.orbits],
+            "complete": self.given_template.complete,
         }
         if self.chemical_system is not None:
             system = frozenset(map(parse_element, parse_elements(self.chemical_system)))
@@ -311,35 +360,6 @@ class Condition:
             f"The primitive cell has {sizes} Å³, and {self.formula} takes up about {each:.0f} Å³ per formula unit: no "
             f"number of units from {units.start} to {units.stop - 1} fits within a factor {VOLUME_FACTOR:g}."
         )
-
-
-def parse_template(text: str, number: int) -> tuple[tuple[int, int | None], ...]:
-    """(Wyckoff index, atomic number or None) of orbits written as ``a b c`` or ``Sr:1a Ti:1b O:3c``.
-
-    Raises:
-        ConditionError: not a template, or not one of this space group.
-    """
-    group = space_group(number)
-    orbits: list[tuple[int, int | None]] = []
-    for word in re.split(r"[\s,]+", text.strip()):
-        match = _ORBIT.fullmatch(word)
-        if match is None:
-            raise ConditionError(f"{word!r} is no orbit; write a Wyckoff letter such as a, 4a or Na:4a.")
-        letter = match["letter"]
-        if letter not in group.letters:
-            raise ConditionError(
-                f"Space group {number} ({group.symbol}) has Wyckoff letters {group.letters[0]} to "
-                f"{group.letters[-1]}, got {letter!r}."
-            )
-        index = group.letters.index(letter)
-        multiplicity = group.wyckoff_positions[index].multiplicity
-        if match["multiplicity"] is not None and int(match["multiplicity"]) != multiplicity:
-            raise ConditionError(
-                f"Position {letter} of space group {number} ({group.symbol}) is {multiplicity}{letter}, got {word!r}."
-            )
-        element = match["element"]
-        orbits.append((index, None if element is None else parse_element(element)))
-    return tuple(orbits)
 
 
 def _example_groups() -> dict[str, int]:

@@ -14,33 +14,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from nucleate.crystal.crystal import Crystal
 from nucleate.errors import CheckpointError, ConditionError
+from nucleate.generation.block_sampling import Networks, SamplingSettings, sampled_block
 from nucleate.generation.block_workers import check_workers, made_blocks, one_thread
-from nucleate.generation.candidates import likeliest_geometry, num_passes
-from nucleate.generation.checks import GeneratedRow, check_crystal
+from nucleate.generation.checks import GeneratedRow
 from nucleate.generation.condition import Condition
-from nucleate.generation.geometry_sampling import (
-    check_guidance,
-    filled_up,
-    given_lattices,
-    make_guide,
-    network_denoiser,
-    passes_by_size,
-)
+from nucleate.generation.geometry_sampling import check_guidance, network_denoiser
 from nucleate.generation.result_folder import ResultFolder, Sitting, versions
-from nucleate.generation.template_sampling import (
-    RankedTemplate,
-    TemplateModel,
-    draw_templates,
-    ranked_templates,
-)
+from nucleate.generation.template_sampling import RankedTemplate, TemplateModel, ranked_templates
 from nucleate.models.checkpoint import Checkpoint, default_weights, load_checkpoint
 from nucleate.processes.choice import ProcessChoice
-from nucleate.processes.joint_process import JointProcess, template_batch
+from nucleate.processes.joint_process import JointProcess
 from nucleate.processes.template_constraints import TemplateConstraint
 from nucleate.processes.template_process import TemplateTemperature
 
@@ -57,6 +44,8 @@ RESTARTS = 3
 """A quarter more time than 20 steps without restarts, and far more matches (docs/weights.md)."""
 AUTOGUIDANCE = 1.5
 """Measured on held-out templates: 1 and 2 give 1 to 2 points fewer matches (docs/weights.md)."""
+CANDIDATES_FOR_GIVEN = 16
+"""Templates drawn for each crystal of which coordinates are given."""
 LATTICE_TEMPERATURE = 0.5
 """Measured on held-out templates: 4 points more matches than 1.0 (docs/weights.md)."""
 GUIDANCE: Mapping[str, float] = {"distance": 20.0, "volume": 3.0}
@@ -95,40 +84,6 @@ class Generation:
     def __getitem__(self, index: int) -> Crystal:
         """One of the crystals."""
         return self.crystals[index]
-
-
-@dataclass(frozen=True)
-class _Settings:
-    """How crystals are sampled; see ``Generator.generate``. ``source`` is the token of the condition's source."""
-
-    seed: int
-    steps: int
-    restarts: int
-    autoguidance: float
-    candidates: int
-    temperature: TemplateTemperature
-    charge_weight: float
-    lattice_temperature: float
-    source: int
-    guidance: tuple[tuple[str, float], ...]
-    mixed_precision: bool
-
-    def of_templates(self) -> dict[str, Any]:
-        """What ``draw_templates`` and ``ranked_templates`` are told."""
-        return {
-            "source": self.source,
-            "temperature": self.temperature,
-            "charge_weight": self.charge_weight,
-        }
-
-
-@dataclass(frozen=True)
-class _Made:
-    """A crystal and how much the networks believe in it; see ``GeneratedRow``."""
-
-    crystal: Crystal
-    denoising_error: float
-    template_share: float | None
 
 
 class Generator:
@@ -185,7 +140,7 @@ class Generator:
         steps: int = STEPS,
         restarts: int = RESTARTS,
         autoguidance: float | None = None,
-        candidates: int = 1,
+        candidates: int | None = None,
         ranked: int = 0,
         temperature: TemplateTemperature | float = TEMPERATURE,
         charge_weight: float = CHARGE_WEIGHT,
@@ -213,7 +168,9 @@ class Generator:
             autoguidance: how far every guess is led away from that of the weaker network in the weights; by default
                 ``AUTOGUIDANCE`` where they hold one, 0 is without.
             candidates: geometries drawn for each crystal's template, of which the one with the smallest
-                ``denoising_error`` is kept; better geometries for proportionally more time.
+                ``denoising_error`` is kept; better geometries for proportionally more time. Where coordinates are given
+                and elements or further orbits are open, each has a template of its own, and one is kept as probably as
+                what is given is likely with it. By default 1, and ``CANDIDATES_FOR_GIVEN`` there.
             ranked: templates drawn beforehand; where it is above 0 the crystals come on the different ones among them,
                 one each, the most frequent first (and once more from the first one when all have come), so that the
                 first crystal is the best answer to a formula. Those before the n-th are the same whatever n is.
@@ -243,6 +200,8 @@ class Generator:
         condition = condition or Condition()
         if batch_size is None:
             batch_size = BATCH_SIZE_CPU if self.device.type == "cpu" else BATCH_SIZE
+        if candidates is None:
+            candidates = CANDIDATES_FOR_GIVEN if condition.judges_templates and not ranked else 1
         for name, value in (
             ("n", n),
             ("batch_size", batch_size),
@@ -266,7 +225,7 @@ class Generator:
             name: float(value) for name, value in (GUIDANCE if guidance is None else guidance).items()
         }
         check_guidance(guidance)
-        settings = _Settings(
+        settings = SamplingSettings(
             seed,
             steps,
             restarts,
@@ -313,9 +272,10 @@ class Generator:
                 sitting = Sitting(len(rows) - num_before, seconds, str(self.device), versions())
                 folder.write_sitting(sitting, num_asked=n, num_crystals=len(rows), about=about)
 
+        networks = Networks(self.geometry, self.weak, self.template, self.choice, self.device)
         try:
             ranking = self._ranking(condition, ranked, settings) if blocks else []
-            make = partial(_checked_block, self, condition, settings, ranking)
+            make = partial(sampled_block, networks, condition, settings, ranking)
             with closing(made_blocks(make, blocks, workers=workers, report=report)) as results:
                 for _, (checked, new) in results:
                     pairs = sorted([*zip(rows, crystals), *zip(checked, new)], key=lambda pair: pair[0].index)
@@ -346,66 +306,7 @@ class Generator:
 
         return JointProcess(self.choice, model, network_denoiser(self.geometry, source=token), self.device)
 
-    def sample_block(
-        self,
-        condition: Condition,
-        indices: list[int],
-        settings: _Settings,
-        ranking: Sequence[RankedTemplate],
-        report: Callable[[float], None],
-    ) -> list[_Made]:
-        """The crystals of some random streams, on ranked templates if there are any; part of ``generate``."""
-        streams = [np.random.default_rng([settings.seed, i]) for i in indices]
-        shares: list[float | None] = [None] * len(indices)
-        if ranking:
-            chosen_templates = [ranking[i % len(ranking)] for i in indices]
-            templates = [one.template for one in chosen_templates]
-            shares = [one.share for one in chosen_templates]
-        else:
-            templates = draw_templates(self.template, condition, streams, **settings.of_templates())
-        report(0.2)
-        seeds = [int(s.integers(2**63)) for s in streams]
-        whole = template_batch(templates).to(self.device)
-        passes = passes_by_size(whole, radius=self.geometry.config.radius)
-        made: dict[int, _Made] = {}
-        each = settings.candidates * num_passes(settings.steps, settings.restarts)
-        total, done = len(passes) * each, 0
-
-        def on_step() -> None:
-            nonlocal done
-            done += 1
-            report(0.2 + 0.8 * done / total)
-
-        for chosen in map(filled_up, passes):
-            batch = whole[torch.tensor(chosen, device=self.device)]
-            given = given_lattices(condition, [templates[i] for i in chosen])
-            sampled, errors = likeliest_geometry(
-                self.geometry,
-                self.choice,
-                batch,
-                [torch.Generator().manual_seed(seeds[i]) for i in chosen],
-                weak=self.weak,
-                autoguidance=settings.autoguidance,
-                restarts=settings.restarts,
-                candidates=settings.candidates,
-                lattice_temperature=settings.lattice_temperature,
-                source=settings.source,
-                mixed_precision=settings.mixed_precision,
-                steps=settings.steps,
-                lattice_params=None if given is None else given.to(batch.lattice_params),
-                guide=make_guide(self.choice, batch, dict(settings.guidance)),
-                on_step=on_step,
-            )
-            exact = sampled.to("cpu", torch.float64)
-            if given is not None:
-                exact = exact.replace(lattice_params=given)
-            made |= {
-                i: _Made(crystal, error, shares[i])
-                for i, crystal, error in zip(chosen, exact.to_crystals(), errors.tolist())
-            }
-        return [made[i] for i in range(len(indices))]
-
-    def _ranking(self, condition: Condition, draws: int, settings: _Settings) -> list[RankedTemplate]:
+    def _ranking(self, condition: Condition, draws: int, settings: SamplingSettings) -> list[RankedTemplate]:
         """The ranked templates that all blocks of a run share; none of no draws."""
         if not draws:
             return []
@@ -457,20 +358,3 @@ def load(path: str | os.PathLike[str] | None = None, *, device: torch.device | s
     except OSError:
         digest = ""  # load_checkpoint says what is wrong with the file
     return Generator(load_checkpoint(weights, device=device), device=device, name=weights.name, digest=digest)
-
-
-def _checked_block(
-    generator: Generator,
-    condition: Condition,
-    settings: _Settings,
-    ranking: Sequence[RankedTemplate],
-    indices: list[int],
-    report: Callable[[float], None],
-) -> tuple[list[GeneratedRow], list[Crystal]]:
-    """(rows, crystals) of a block, as any process makes them."""
-    made = generator.sample_block(condition, indices, settings, ranking, report)
-    rows = [
-        check_crystal(i, m.crystal, denoising_error=m.denoising_error, template_share=m.template_share)
-        for i, m in zip(indices, made)
-    ]
-    return rows, [m.crystal for m in made]

@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from nucleate.crystal.batch import CrystalBatch
-from nucleate.crystal.lattice_torch import MAX_LATTICE_PARAMS
 from nucleate.errors import ConfigError
 from nucleate.generation.condition import Condition
 from nucleate.models.graph import image_pairs
@@ -20,7 +20,7 @@ from nucleate.processes.bond_valence_penalty import BOND_RADIUS, bond_valence_pe
 from nucleate.processes.choice import ProcessChoice
 from nucleate.processes.geometry_process import GeometryDenoiser
 from nucleate.processes.guidance import GuidanceTerm, guide_by
-from nucleate.processes.joint_process import template_batch
+from nucleate.processes.joint_process import GivenParts, given_geometry, template_batch
 from nucleate.processes.penalties import (
     PAIR_RADIUS,
     REPULSION_RADIUS,
@@ -30,7 +30,7 @@ from nucleate.processes.penalties import (
     energy_function,
     volume_penalty_of,
 )
-from nucleate.processes.sampler import Guide
+from nucleate.processes.sampler import GivenGeometry, Guide
 from nucleate.processes.template_process import SampledTemplate
 
 MAX_EDGES, MAX_EDGES_CPU = 500_000, 20_000
@@ -114,17 +114,21 @@ def network_denoiser(
     return denoise
 
 
-def given_lattices(condition: Condition, templates: Sequence[SampledTemplate]) -> torch.Tensor | None:
-    """Padded lattice parameters of the given cell for each template, in float64."""
-    if condition.cell is None:
+def given_parts(condition: Condition, templates: Sequence[SampledTemplate]) -> GivenGeometry | None:
+    """The given cell and coordinates on each template, in float64; None where there are none."""
+    orbits = condition.given_template
+    if condition.cell is None and not orbits.has_coords:
         return None
-    batch = template_batch(templates)
-    rows = torch.zeros(len(templates), MAX_LATTICE_PARAMS, dtype=torch.float64)
-    for row, number, num_atoms in zip(rows, batch.space_group_number.tolist(), batch.num_atoms.tolist()):
-        params = condition.lattice_params(number, num_atoms=num_atoms)
-        assert params is not None
-        row[: len(params)] = torch.as_tensor(params)
-    return rows
+    batch = template_batch(templates, dtype=torch.float64)
+    coords = tuple(
+        None if orbit.free_coords is None else np.array(orbit.free_coords) for orbit in orbits.orbits
+    )
+    cells = zip(batch.space_group_number.tolist(), batch.num_atoms.tolist(), strict=True)
+    parts = [
+        GivenParts(condition.lattice_params(number, num_atoms=num_atoms), coords)
+        for number, num_atoms in cells
+    ]
+    return given_geometry(batch, parts)
 
 
 def _volume_term(templates: CrystalBatch) -> Penalty:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import numpy as np
 import torch
@@ -174,9 +175,27 @@ def ranked_templates(
     drawn = draw_templates(
         network, condition, streams, source=source, temperature=temperature, charge_weight=charge_weight
     )
-    keys = [crystal.bucket_key for crystal in template_batch(drawn).to_crystals()]
-    first: dict[str, SampledTemplate] = dict(reversed(list(zip(keys, drawn))))
+    keys = _keys(drawn, condition)
+    first: dict[Hashable, SampledTemplate] = dict(reversed(list(zip(keys, drawn))))
     return [RankedTemplate(first[key], count / draws) for key, count in Counter(keys).most_common()]
+
+
+def _keys(drawn: Sequence[SampledTemplate], condition: Condition) -> list[Hashable]:
+    """Equal for templates on which the same crystals can lie.
+
+    Templates that the normalizer turns into each other are equal as long as no cell and no coordinates are given that
+    it would turn too.
+    """
+    given = condition.given_template
+    if condition.cell is None and not given.has_coords:
+        return [crystal.bucket_key for crystal in template_batch(drawn).to_crystals()]
+    coords = [orbit.free_coords or () for orbit in given.orbits]
+    found: list[Hashable] = []
+    for template in drawn:
+        orbits = zip(template.wyckoff_indices.tolist(), template.atomic_numbers.tolist())
+        places = sorted((*orbit, at) for orbit, at in zip_longest(orbits, coords, fillvalue=()))
+        found.append((template.space_group_number, tuple(places)))
+    return found
 
 
 @torch.no_grad()

@@ -219,15 +219,22 @@ def geometry_losses(
     clean: CrystalBatch,
     coord_level: Float[Tensor, "crystals"],
     lattice_level: Float[Tensor, "crystals"],
+    *,
+    counted: Bool[Tensor, "orbits"] | None = None,
 ) -> tuple[Float[Tensor, "crystals"], Float[Tensor, "crystals"]]:
     """(coordinate loss, lattice loss) of each crystal.
 
     Squared Cartesian error of the clean end over ``(l + 0.05)^2``, l the level the network is told, which on the
     straight path is the squared error of the velocity but for the smallest levels; coordinates weigh orbits by
-    multiplicity, and fixed orbits not at all. Lattice errors are in units of the noise's standard deviations.
+    multiplicity, and fixed orbits not at all. Lattice errors are in units of the noise's standard deviations. Where
+    ``counted`` is given, the coordinate loss is that of these orbits alone, a mean over their atoms.
     """
     crystal = clean.orbit_to_crystal
-    movable = (clean.num_free > 0) * clean.multiplicities.to(clean.dtype) / clean.num_atoms_primitive[crystal]
+    atoms, movable = clean.num_atoms_primitive, clean.num_free > 0
+    if counted is not None:
+        atoms = torch.zeros_like(atoms).index_add_(0, crystal, clean.multiplicities * counted).clamp(min=1)
+        movable = movable & counted
+    movable = movable * clean.multiplicities.to(clean.dtype) / atoms[crystal]
     error = ((denoised.displacements - noisy.displacements) ** 2).sum(dim=1) * movable
     coords = torch.zeros_like(coord_level).index_add_(0, crystal, error.to(coord_level.dtype))
     scaled = (denoised.lattice_params - clean.lattice_params) / process.lattice.std.to(clean.lattice_params)

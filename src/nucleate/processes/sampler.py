@@ -52,6 +52,21 @@ class GivenGeometry:
         orbits = torch.zeros(len(template.position_ids), dtype=torch.bool, device=template.device)
         return cls(lattice_params, crystals, torch.zeros_like(template.free_coords), orbits)
 
+    def is_whole(self, template: CrystalBatch) -> bool:
+        """Whether nothing of these crystals' geometry is open."""
+        known = self.coords_known | (template.num_free == 0)
+        return bool(self.lattice_known.all()) and bool(known.all())
+
+    def to(self, batch: CrystalBatch) -> GivenGeometry:
+        """The same with the device and floating type of a batch."""
+        device, dtype = batch.device, batch.dtype
+        return GivenGeometry(
+            self.lattice_params.to(device, dtype),
+            self.lattice_known.to(device),
+            self.free_coords.to(device, dtype),
+            self.coords_known.to(device),
+        )
+
     def imposed_on(self, crystals: CrystalBatch) -> CrystalBatch:
         """The crystals with the given parts as given."""
         return crystals.replace(

@@ -1,0 +1,127 @@
+"""Parts of a crystal given: they stay to the last digit, and have a say in what comes beside them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nucleate.crystal import Crystal
+from nucleate.generation.condition import Condition
+from nucleate.generation.generator import CANDIDATES_FOR_GIVEN, Generation, Generator, load
+from nucleate.generation.template_sampling import draw_templates, ranked_templates
+
+CELL = (4.594, 4.594, 2.959, 90.0, 90.0, 90.0)
+RUTILE = Condition(template="Ti:2a O:4f(0.305)", space_groups=(136,), lattice=CELL)
+OXYGENS = Condition(template="O:4f(0.305) ...", space_groups=(136,), formula="TiO2", num_atoms=(6, 6))
+
+
+@pytest.fixture(scope="module")
+def shipped() -> Generator:
+    return load()
+
+
+def _oxygen(crystal: Crystal) -> float:
+    """The coordinate of the first orbit on 4f, which is the given one."""
+    at = np.flatnonzero(crystal.wyckoff_indices == 5)[0]
+    return float(crystal.free_coords[at, 0])
+
+
+def test_given_coordinates_are_kept_to_the_last_digit(generator: Generator) -> None:
+    """With and without a cell, further orbits and open elements; what is open is sampled."""
+    conditions = [
+        replace(RUTILE, lattice=None),
+        RUTILE,
+        OXYGENS,
+        replace(RUTILE, template="2a 4f(0.305)"),
+        replace(RUTILE, template="2a 4f(0.305)", lattice=None),
+        replace(RUTILE, template="O:4f(0.305) ...", num_atoms=(6, 14)),
+        Condition(template="O:4f(0.305) Ti:8j", space_groups=(136,)),
+    ]
+    for condition in conditions:
+        made = generator.generate(condition, 4, 2, steps=2, restarts=1, candidates=2)
+        assert [_oxygen(crystal) for crystal in made] == [0.305] * 4
+        volumes = {round(crystal.volume_per_atom * crystal.num_atoms, 6) for crystal in made}
+        assert (volumes == {round(float(np.prod(CELL[:3])), 6)}) == (condition.lattice is not None)
+    two = made[0].free_coords[1, :2], made[1].free_coords[1, :2]
+    assert not np.allclose(*two)
+    assert {crystal.formula for crystal in generator.generate(OXYGENS, 3, steps=2, candidates=2)} == {"O2Ti"}
+
+
+def test_the_same_seed_gives_the_same_whatever_the_batch_size(generator: Generator) -> None:
+    condition = replace(RUTILE, template="O:4f(0.305) ...", lattice=None, num_atoms=(6, 14))
+
+    def made(**changes: int) -> Generation:
+        return generator.generate(condition, 5, 3, steps=3, candidates=3, **changes)
+
+    together, alone, side_by_side = made(), made(batch_size=1), made(batch_size=3, workers=2)
+    for a, b, c in zip(together, alone, side_by_side, strict=True):
+        for other in (b, c):
+            np.testing.assert_array_equal(a.wyckoff_indices, other.wyckoff_indices)
+            np.testing.assert_array_equal(a.atomic_numbers, other.atomic_numbers)
+            np.testing.assert_allclose(a.free_coords, other.free_coords, atol=1e-3)
+
+
+def test_given_coordinates_say_which_orbits_fit(shipped: Generator) -> None:
+    """Beside rutile's oxygens titanium fits on 2a only; without a say of the coordinates it comes on 2b too."""
+
+    def on_2a(candidates: int | None) -> int:
+        made = shipped.generate(OXYGENS, 12, 0, candidates=candidates, steps=4, restarts=0)
+        return sum(0 in crystal.wyckoff_indices for crystal in made)
+
+    assert on_2a(1) < 11
+    assert on_2a(None) == 12
+
+
+@pytest.mark.parametrize(("length", "cations"), [(5.64, {11}), (6.58, {19, 37})])
+def test_a_given_geometry_says_which_elements_fit(
+    shipped: Generator, length: float, cations: set[int]
+) -> None:
+    """In rock salt with chlorine the cell of NaCl finds sodium, that of RbCl rubidium and potassium."""
+    cell = (length, length, length, 90.0, 90.0, 90.0)
+    condition = Condition(template="4a Cl:4b", space_groups=(225,), lattice=cell)
+    found, blind = (
+        Counter(
+            int(crystal.atomic_numbers[0])
+            for crystal in shipped.generate(condition, 24, 0, candidates=candidates)
+        )
+        for candidates in (None, 1)
+    )
+    assert found.most_common(1)[0][0] in cations
+    assert sum(found[z] for z in cations) >= 2 * sum(blind[z] for z in cations)
+
+
+def test_as_many_templates_as_said_are_tried(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[int] = []
+
+    def counted(network: Any, condition: Condition, streams: Sequence[Any], **settings: Any) -> Any:
+        drawn.append(len(streams))
+        return draw_templates(network, condition, streams, **settings)
+
+    monkeypatch.setattr("nucleate.generation.block_sampling.draw_templates", counted)
+    condition = replace(RUTILE, template="2a O:4f(0.305)")
+    for candidates, expected in ((1, 2), (5, 10), (None, 2 * CANDIDATES_FOR_GIVEN)):
+        drawn.clear()
+        generator.generate(condition, 2, candidates=candidates, steps=2)
+        assert sum(drawn) == expected
+    drawn.clear()
+    generator.generate(RUTILE, 2, steps=2, candidates=3)  # one template: its candidates are geometries
+    assert sum(drawn) == 2
+
+
+def test_the_normalizer_makes_no_templates_equal_where_coordinates_are_given(generator: Generator) -> None:
+    """In P4_2/mnm a shift by c/2 turns 2a into 2b; beside given oxygens they are different crystals."""
+    free = ranked_templates(generator.template, replace(OXYGENS, template="Ti:2a ..."), 0, 60)
+    given = ranked_templates(generator.template, OXYGENS, 0, 60)
+    titanium = {tuple(t.template.wyckoff_indices[t.template.atomic_numbers == 22].tolist()) for t in given}
+    assert {(0,), (1,)} <= titanium
+    assert sum(t.share for t in given) == pytest.approx(1) == pytest.approx(sum(t.share for t in free))
+    bare = replace(OXYGENS, template="O:4f ...")
+    positions = {
+        tuple(t.template.wyckoff_indices.tolist()) for t in ranked_templates(generator.template, bare, 0, 60)
+    }
+    assert not {(5, 0), (5, 1)} <= positions
