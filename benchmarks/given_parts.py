@@ -1,12 +1,12 @@
 """Completion and substitution: does a given part of a held-out structure bring back the rest?
 
-Structures of MP-20 (pool ``val``) with at least three orbits and two elements. Group, composition and number of atoms are
-given in all rows, and beside them
+Structures of MP-20 (pool ``val``) with at least three orbits and two elements. Group, composition and number of atoms
+are given in all rows, and beside them
 
     nothing     no more
     elements    the cell and all coordinates; which element is on which orbit is open
-    orbits      the cell and all orbits but those of the lightest element, whose positions and coordinates are open (where
-                both have free coordinates)
+    orbits      the cell and all orbits but those of the lightest element, whose positions and coordinates are open
+                (where both have free coordinates)
 
 One answer per structure, from one candidate, where the given coordinates have no say in the template, and from several.
 Matched with pymatgen's StructureMatcher (ltol 0.3, stol 0.5, angle 10); unmatched answers count 0.5 in the RMSE.

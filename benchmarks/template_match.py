@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,7 @@ def draw(
                 streams,
                 weak=checkpoint.weak,
                 source=source,
-                guide=make_guide(choice, templates[index], settings["guidance"]),
+                guide_for=partial(make_guide, choice, strengths=settings["guidance"]),
                 **{name: value for name, value in settings.items() if name != "guidance"},
             )
         for i, crystal in zip(chosen, result.to("cpu").to_crystals(), strict=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -81,6 +82,27 @@ def test_the_candidate_with_the_least_error_is_kept(generator: Generator, known:
         assert np.array_equal(crystal.lattice_params, expected.lattice_params)
 
 
+def test_candidates_of_few_crystals_go_through_the_network_together(
+    generator: Generator, known: CrystalBatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two crystals with eight candidates fill one pass, with ten they need two; on their own ten would need ten."""
+    passes: list[int] = []
+    forward = generator.geometry.forward
+
+    def counted(noisy: NoisyCrystals, *rest: Any) -> Denoised:
+        passes.append(len(noisy.crystals))
+        return forward(noisy, *rest)
+
+    monkeypatch.setattr(generator.geometry, "forward", counted)
+    few, judged = known[:2], len(NOISE_LEVELS)
+    for candidates, expected in ((1, [16]), (8, [16]), (10, [16, 16])):
+        passes.clear()
+        likeliest_geometry(
+            generator.geometry, generator.choice, few, streams(2), candidates=candidates, restarts=1, steps=2
+        )
+        assert passes == [size for size in expected for _ in range(num_passes(2, 1) + judged)]
+
+
 @pytest.mark.parametrize("lattice_given", [False, True])
 def test_restarts_go_on_from_the_first_way_and_keep_what_is_given(
     generator: Generator, known: CrystalBatch, lattice_given: bool
@@ -135,23 +157,21 @@ def test_a_geometry_given_as_a_whole_is_judged_and_not_sampled(
     assert (asked(wrong, streams(len(known)))[1] > errors).float().mean() > 0.6
 
 
-def test_only_what_is_counted_makes_the_error(generator: Generator, known: CrystalBatch) -> None:
-    """A wrong oxygen is seen where oxygens count, not in the lattice; everything counted is nothing left out."""
-    mine = streams(len(known))
-    noises = [GeometryNoise.draw_by_crystal(known, mine) for _ in NOISE_LEVELS]
-    error = partial(denoising_error, generator.choice.process, denoiser=denoiser(generator), noises=noises)
-    everything = GivenGeometry(
-        known.lattice_params, torch.ones(len(known), dtype=torch.bool), known.free_coords, known.num_free >= 0
-    )
-    nothing = replace(everything, lattice_known=~everything.lattice_known, coords_known=known.num_free < 0)
-    assert torch.equal(error(known, counted=everything), error(known))
-    assert torch.equal(error(known, counted=nothing), torch.zeros(len(known)))
-    coords = replace(everything, lattice_known=~everything.lattice_known)
-    cells = replace(everything, coords_known=known.num_free < 0)
-    torch.testing.assert_close(error(known, counted=coords) + error(known, counted=cells), error(known))
-    first = replace(coords, coords_known=torch.arange(len(known.position_ids)) < int(known.num_orbits[0]))
-    assert torch.equal(error(known, counted=first)[:1], error(known, counted=coords)[:1])
-    assert torch.equal(error(known, counted=first)[1:], torch.zeros(len(known) - 1))
+def test_a_given_lattice_counts_where_it_is_judged(generator: Generator) -> None:
+    """Rock salt a third too large is seen by its error then, and only then: it has no free coordinate."""
+    crystals = [
+        encode(bundled_crystal(name).unit_cell).crystal for name in ("nacl-rock-salt", "mgo-periclase")
+    ]
+    salt = CrystalBatch.from_crystals(crystals, dtype=torch.float32)
+    swollen = salt.lattice_params.clone()
+    swollen[:, 0] += 0.3 / 3**0.5
+    asked = partial(likeliest_geometry, generator.geometry, generator.choice, salt)
+    for judge in (False, True):
+        right, wrong = (
+            asked(streams(2), given=GivenGeometry.lattices(salt, params), judge_given=judge)[1]
+            for params in (salt.lattice_params, swollen)
+        )
+        assert (wrong > 1.5 * right).tolist() == [judge, judge]
 
 
 def test_autoguidance_needs_a_weaker_network(generator: Generator) -> None:

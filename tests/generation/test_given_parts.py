@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -14,6 +13,7 @@ from nucleate.crystal import Crystal
 from nucleate.generation.condition import Condition
 from nucleate.generation.generator import CANDIDATES_FOR_GIVEN, Generation, Generator, load
 from nucleate.generation.template_sampling import draw_templates, ranked_templates
+from nucleate.physics import volume_per_atom
 
 CELL = (4.594, 4.594, 2.959, 90.0, 90.0, 90.0)
 RUTILE = Condition(template="Ti:2a O:4f(0.305)", space_groups=(136,), lattice=CELL)
@@ -70,29 +70,24 @@ def test_given_coordinates_say_which_orbits_fit(shipped: Generator) -> None:
     """Beside rutile's oxygens titanium fits on 2a only; without a say of the coordinates it comes on 2b too."""
 
     def on_2a(candidates: int | None) -> int:
-        made = shipped.generate(OXYGENS, 12, 0, candidates=candidates, steps=4, restarts=0)
+        made = shipped.generate(OXYGENS, 8, 0, candidates=candidates, steps=4, restarts=0)
         return sum(0 in crystal.wyckoff_indices for crystal in made)
 
-    assert on_2a(1) < 11
-    assert on_2a(None) == 12
+    assert on_2a(1) < 7
+    assert on_2a(None) == 8
 
 
-@pytest.mark.parametrize(("length", "cations"), [(5.64, {11}), (6.58, {19, 37})])
-def test_a_given_geometry_says_which_elements_fit(
-    shipped: Generator, length: float, cations: set[int]
-) -> None:
-    """In rock salt with chlorine the cell of NaCl finds sodium, that of RbCl rubidium and potassium."""
-    cell = (length, length, length, 90.0, 90.0, 90.0)
+def test_a_given_geometry_says_which_elements_fit(shipped: Generator) -> None:
+    """In rock salt with the cell of RbCl large cations come beside chlorine; without its say they are of any size."""
+    cell = (6.58, 6.58, 6.58, 90.0, 90.0, 90.0)
     condition = Condition(template="4a Cl:4b", space_groups=(225,), lattice=cell)
-    found, blind = (
-        Counter(
-            int(crystal.atomic_numbers[0])
-            for crystal in shipped.generate(condition, 24, 0, candidates=candidates)
-        )
-        for candidates in (None, 1)
-    )
-    assert found.most_common(1)[0][0] in cations
-    assert sum(found[z] for z in cations) >= 2 * sum(blind[z] for z in cations)
+
+    def misfit(candidates: int | None) -> float:
+        made = shipped.generate(condition, 24, 0, candidates=candidates)
+        expected = [volume_per_atom(crystal.composition).mean for crystal in made]
+        return float(np.abs(np.log(np.array(expected) * 8 / 6.58**3)).mean())
+
+    assert misfit(None) < 0.5 * misfit(1)
 
 
 def test_as_many_templates_as_said_are_tried(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -170,17 +170,20 @@ class CrystalBatch:
             chosen = places.start + places.step * torch.arange(len(places), device=self.device)
         else:
             chosen = torch.arange(len(self), device=self.device)[index].reshape(-1)
-        counts = self.num_orbits[chosen]
-        row, within = ragged_rows(counts)
-        orbits = self.orbit_start[chosen][row] + within
+        orbits = self.orbits_of(chosen)
         return CrystalBatch(
             self.space_group_number[chosen],
             self.lattice_params[chosen],
-            counts,
+            self.num_orbits[chosen],
             self.position_ids[orbits],
             self.atomic_numbers[orbits],
             self.free_coords[orbits],
         )
+
+    def orbits_of(self, chosen: Int[Tensor, "chosen"]) -> Int[Tensor, "orbits"]:
+        """Rows of the orbits of some crystals, in the order of these."""
+        row, within = ragged_rows(self.num_orbits[chosen])
+        return self.orbit_start[chosen][row] + within
 
     def to_crystals(self) -> list[Crystal]:
         """The crystals as numpy objects, in order."""

@@ -4,35 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 
-from nucleate.crystal.batch import CrystalBatch
 from nucleate.crystal.crystal import Crystal
 from nucleate.generation.candidates import likeliest_geometry, num_passes
 from nucleate.generation.checks import GeneratedRow, check_crystal
 from nucleate.generation.condition import Condition
 from nucleate.generation.geometry_sampling import (
-    filled_up,
     given_parts,
     make_guide,
-    network_denoiser,
     passes_by_size,
 )
 from nucleate.generation.template_sampling import RankedTemplate, draw_templates
 from nucleate.models.orbit_transformer import OrbitTransformer
 from nucleate.models.template_transformer import TemplateTransformer
 from nucleate.processes.choice import ProcessChoice
-from nucleate.processes.denoising_error import NOISE_LEVELS, denoising_error
-from nucleate.processes.geometry_process import GeometryNoise
 from nucleate.processes.joint_process import given_numbers, pick_by_error, template_batch
-from nucleate.processes.sampler import GivenGeometry
 from nucleate.processes.template_process import SampledTemplate, TemplateTemperature
 
 _FURTHER = 2
-"""Third number of the seeds of a crystal's further templates; see ``template_sampling``."""
+"""Third number of the seeds of a crystal's further templates; draws that are ranked have 1."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,12 +68,11 @@ class SamplingSettings:
 
 @dataclass(frozen=True)
 class _Made:
-    """A crystal, how far the network sends it away from itself, and how badly it agrees with what is given."""
+    """A crystal, how far the network sends it away from itself, and how many of its numbers are given."""
 
     crystal: Crystal
     denoising_error: float
-    misfit: float = 0.0
-    num_given: int = 0
+    num_given: int
 
 
 def sampled_block(
@@ -92,41 +86,28 @@ def sampled_block(
     """(rows, crystals) of some random streams, on ranked templates if there are any.
 
     Where given coordinates leave the template open (``Condition.judges_templates``), the candidates of a crystal have
-    a template each, and one is kept with probability proportional to ``exp(-5 n e)``: e the denoising error of what is
-    given in that crystal and n how many numbers are given. That is sampling by importance, as in
+    a template each, and one is kept with probability proportional to ``exp(-5 n e)``, n how many numbers are given and
+    e the denoising error of the crystal, a given lattice included. That is sampling by importance, as in
     ``JointProcess.sample``: the template network proposes, knowing nothing of the coordinates, and the weight stands
     for their likelihood.
     """
     streams = [np.random.default_rng([settings.seed, i]) for i in indices]
     shares: list[float | None] = [None] * len(indices)
+    tries = settings.candidates if condition.judges_templates and not ranking else 1
     if ranking:
         chosen = [ranking[i % len(ranking)] for i in indices]
         templates, shares = [one.template for one in chosen], [one.share for one in chosen]
     else:
-        templates = draw_templates(networks.template, condition, streams, **settings.of_templates())
+        drawers = [
+            np.random.default_rng([settings.seed, i, _FURTHER, k]) if k else stream
+            for i, stream in zip(indices, streams, strict=True)
+            for k in range(tries)
+        ]
+        templates = draw_templates(networks.template, condition, drawers, **settings.of_templates())
     seeds = [int(stream.integers(2**63)) for stream in streams]
-    tries = settings.candidates if condition.judges_templates and not ranking else 1
-    if tries > 1:
-        others = [
-            np.random.default_rng([settings.seed, i, _FURTHER, k]) for i in indices for k in range(tries - 1)
-        ]
-        more = draw_templates(networks.template, condition, others, **settings.of_templates())
-        per_crystal = tries - 1
-        templates = [
-            template
-            for i, first in enumerate(templates)
-            for template in (first, *more[i * per_crystal : (i + 1) * per_crystal])
-        ]
     report(0.2)
-    made = _made(
-        networks,
-        condition,
-        settings,
-        templates,
-        [seed for seed in seeds for _ in range(tries)],
-        tries,
-        report,
-    )
+    of_templates = [seed for seed in seeds for _ in range(tries)]
+    made = _on_templates(networks, condition, settings, templates, of_templates, tries, report)
     if tries > 1:
         levels = [stream.random() for stream in streams]
         made = [_picked(made[k * tries : (k + 1) * tries], level) for k, level in enumerate(levels)]
@@ -138,12 +119,12 @@ def sampled_block(
 
 
 def _picked(candidates: Sequence[_Made], level: float) -> _Made:
-    """One of the candidates for a crystal, drawn by how well what is given agrees with them."""
-    errors = np.array([[candidate.misfit] for candidate in candidates])
+    """One of the candidates for a crystal, drawn by how well they agree with what is given."""
+    errors = np.array([[candidate.denoising_error] for candidate in candidates])
     return candidates[pick_by_error(errors, np.array([candidates[0].num_given]), [level])[0]]
 
 
-def _made(
+def _on_templates(
     networks: Networks,
     condition: Condition,
     settings: SamplingSettings,
@@ -164,7 +145,7 @@ def _made(
         report(0.2 + 0.8 * done / total)
 
     made: dict[int, _Made] = {}
-    for chosen in map(filled_up, passes):
+    for chosen in passes:
         batch = whole[torch.tensor(chosen, device=networks.device)]
         given = given_parts(condition, [templates[i] for i in chosen])
         own = [seeds[i] for i in chosen]
@@ -182,36 +163,14 @@ def _made(
             mixed_precision=settings.mixed_precision,
             steps=settings.steps,
             given=None if given is None else given.to(batch),
-            guide=make_guide(networks.choice, batch, dict(settings.guidance)),
+            judge_given=tries > 1,
+            guide_for=partial(make_guide, networks.choice, strengths=dict(settings.guidance)),
             on_step=on_step,
         )
         exact = sampled.to("cpu", torch.float64)
         if given is not None:
             exact = given.imposed_on(exact)
-        of_given = [(0.0, 0)] * len(chosen)
-        if tries > 1 and given is not None:
-            of_given = _misfits(networks, settings, sampled, given.to(batch), own)
-        made |= {
-            i: _Made(crystal, error, *misfit)
-            for i, crystal, error, misfit in zip(
-                chosen, exact.to_crystals(), errors.tolist(), of_given, strict=True
-            )
-        }
+        counts = [0] * len(chosen) if given is None else given_numbers(exact, given).tolist()
+        rows = zip(exact.to_crystals(), errors.tolist(), counts, strict=True)
+        made |= {i: _Made(*row) for i, row in zip(chosen, rows, strict=True)}
     return [made[i] for i in range(len(templates))]
-
-
-def _misfits(
-    networks: Networks,
-    settings: SamplingSettings,
-    crystals: CrystalBatch,
-    given: GivenGeometry,
-    seeds: Sequence[int],
-) -> list[tuple[float, int]]:
-    """(denoising error of the given numbers, how many there are) of each crystal, with the noise of its seed."""
-    streams = [torch.Generator().manual_seed(seed) for seed in seeds]
-    noises = [GeometryNoise.draw_by_crystal(crystals, streams) for _ in NOISE_LEVELS]
-    denoiser = network_denoiser(
-        networks.geometry, source=settings.source, mixed_precision=settings.mixed_precision
-    )
-    errors = denoising_error(networks.choice.process, crystals, denoiser, noises=noises, counted=given)
-    return list(zip(errors.tolist(), given_numbers(crystals, given).tolist(), strict=True))

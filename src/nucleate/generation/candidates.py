@@ -10,14 +10,20 @@ import torch
 from torch import Tensor
 
 from nucleate.crystal.batch import CrystalBatch
-from nucleate.generation.geometry_sampling import SharedNeighbours, network_denoiser
+from nucleate.generation.geometry_sampling import (
+    LEAST_CRYSTALS,
+    SharedNeighbours,
+    filled_up,
+    network_denoiser,
+)
 from nucleate.models.orbit_transformer import OrbitTransformer
 from nucleate.processes.autoguidance import autoguided
 from nucleate.processes.choice import ProcessChoice
 from nucleate.processes.denoising_error import NOISE_LEVELS, denoising_error, replace_where
 from nucleate.processes.geometry_flow import GeometryFlow
-from nucleate.processes.geometry_process import GeometryNoise
+from nucleate.processes.geometry_process import GeometryDenoiser, GeometryNoise
 from nucleate.processes.sampler import GivenGeometry, Guide, sample_geometry
+from nucleate.processes.solver import find_solver
 from nucleate.shapes import Float
 
 RESTART_LEVEL = 0.4
@@ -54,12 +60,15 @@ def likeliest_geometry(
     mixed_precision: bool = False,
     steps: int = 40,
     given: GivenGeometry | None = None,
-    guide: Guide | None = None,
+    judge_given: bool = False,
+    guide_for: Callable[[CrystalBatch], Guide | None] | None = None,
     on_step: Callable[[], None] | None = None,
 ) -> tuple[CrystalBatch, Float[Tensor, "crystals"]]:
     """(crystals on the templates, denoising error of each): of every crystal's candidates the one with the least error.
 
-    Where the whole geometry is given there is nothing to sample, and the error is that of the given one.
+    Where the whole geometry is given there is nothing to sample, and the error is that of the given one. No pass is
+    smaller than ``LEAST_CRYSTALS``: candidates of few crystals go through it together (as long as the solver draws no
+    noise of its own), and copies fill what is left.
 
     Args:
         network: in evaluation mode.
@@ -78,8 +87,10 @@ def likeliest_geometry(
         mixed_precision: matrix products in bfloat16.
         steps: passes of the network from noise to crystal, for each candidate.
         given: lattices (of all crystals or none) and coordinates of orbits that are given.
-        guide: improves every guess (``processes.guidance``).
-        on_step: called after each pass that samples, ``candidates * num_passes(steps, restarts)`` times.
+        judge_given: whether given lattices get noise too where errors are measured, and count.
+        guide_for: what improves every guess (``processes.guidance``), for crystals on given templates.
+        on_step: called ``candidates * num_passes(steps, restarts)`` times, after each pass that samples once for each
+            candidate in it.
     """
     choice = process if isinstance(process, ProcessChoice) else ProcessChoice.of_flow(process)
     begins = [
@@ -92,44 +103,106 @@ def likeliest_geometry(
     denoiser = guided = ask(network)
     if weak is not None:
         guided = autoguided(denoiser, ask(weak), autoguidance)
+    left_out = given is not None and not judge_given and bool(given.lattice_known.all())
+    judged = partial(denoising_error, choice.process, denoiser=denoiser, lattice_given=left_out)
+    size, device = len(templates), templates.device
+    stochastic = find_solver(choice.solver).stochastic
+    most = 1 if stochastic else -(-LEAST_CRYSTALS // size)
+    best: CrystalBatch | None = None
+    least = torch.empty(0)
+    for at in range(0, candidates, most):
+        tried = begins[at : at + most]
+        crystals = torch.arange(size, device=device).repeat(len(tried))
+        filled = torch.tensor(filled_up(list(range(len(crystals)))), device=device)
+        tiled, rows = templates[crystals], crystals[filled]
+        batch, known = templates[rows], None if given is None else given.of(templates, rows)
+        noises_of = [noise.of(templates, rows) for noise in noises]
+        if known is not None and known.is_whole(batch):
+            sampled = known.imposed_on(batch)
+        else:
+            sampled = _sampled(
+                choice,
+                batch,
+                guided,
+                [_joined(noise).of(tiled, filled) for noise in zip(*tried, strict=True)],
+                restarts=restarts,
+                lattice_temperature=lattice_temperature,
+                steps=steps,
+                given=known,
+                streams=_with_copies(streams, len(rows)) if stochastic else None,
+                guide=None if guide_for is None else guide_for(batch),
+                on_step=None if on_step is None else partial(_repeated, on_step, len(tried)),
+            )
+        errors = judged(sampled, noises=noises_of)
+        for k in range(len(tried)):
+            mine = slice(k * size, (k + 1) * size)
+            if best is None:
+                best, least = sampled[mine], errors[mine]
+            else:
+                better = errors[mine] < least
+                best, least = (
+                    replace_where(better, best, sampled[mine]),
+                    torch.where(better, errors[mine], least),
+                )
+    assert best is not None
+    return best, least
+
+
+def _sampled(
+    choice: ProcessChoice,
+    templates: CrystalBatch,
+    denoiser: GeometryDenoiser,
+    noises: Sequence[GeometryNoise],
+    *,
+    restarts: int,
+    lattice_temperature: float,
+    steps: int,
+    given: GivenGeometry | None,
+    streams: list[torch.Generator] | None,
+    guide: Guide | None,
+    on_step: Callable[[], None] | None,
+) -> CrystalBatch:
+    """One geometry on each template: the first way and the restarts, a noise for each."""
     sample = partial(
         sample_geometry,
         choice.process,
         templates,
-        guided,
+        denoiser,
         solver=choice.solver,
         schedule=choice.schedule,
         given=given,
-        streams=list(streams),
+        streams=streams,
         guide=guide,
         lattice_variance=choice.lattice_variance,
         on_step=on_step,
     )
+    first, *later = noises
+    sampled = sample(noise=replace(first, normals=first.normals * lattice_temperature), steps=steps)
     level = torch.full((len(templates),), RESTART_LEVEL, dtype=templates.dtype, device=templates.device)
-    lattice_given = given is not None and bool(given.lattice_known.all())
-    lattice_level = torch.zeros_like(level) if lattice_given else level
-    judged = partial(
-        denoising_error, choice.process, denoiser=denoiser, noises=noises, lattice_given=lattice_given
-    )
-    if given is not None and given.is_whole(templates):
-        known = given.imposed_on(templates)
-        return known, judged(known)
-    best: CrystalBatch | None = None
-    least = torch.empty(0)
-    for first, *later in begins:
-        sampled = sample(noise=replace(first, normals=first.normals * lattice_temperature), steps=steps)
-        for noise, short in zip(later, _restart_steps(steps, restarts), strict=True):
-            sampled = sample(
-                noise=noise,
-                start=choice.process.corrupt(sampled, level, lattice_level, noise).crystals,
-                start_level=RESTART_LEVEL,
-                steps=short,
-            )
-        error = judged(sampled)
-        if best is None:
-            best, least = sampled, error
-        else:
-            better = error < least
-            best, least = replace_where(better, best, sampled), torch.where(better, error, least)
-    assert best is not None
-    return best, least
+    lattice_level = level if given is None else torch.where(given.lattice_known, 0, level)
+    for noise, short in zip(later, _restart_steps(steps, restarts), strict=True):
+        sampled = sample(
+            noise=noise,
+            start=choice.process.corrupt(sampled, level, lattice_level, noise).crystals,
+            start_level=RESTART_LEVEL,
+            steps=short,
+        )
+    return sampled
+
+
+def _joined(noises: Sequence[GeometryNoise]) -> GeometryNoise:
+    """Noises of one batch, one after the other."""
+    return GeometryNoise(torch.cat([n.uniforms for n in noises]), torch.cat([n.normals for n in noises]))
+
+
+def _with_copies(streams: Sequence[torch.Generator], size: int) -> list[torch.Generator]:
+    """The streams, and copies of the first one up to a size: what copies draw is not taken from it."""
+    copies = [torch.Generator() for _ in range(size - len(streams))]
+    for copy in copies:
+        copy.set_state(streams[0].get_state())
+    return [*streams, *copies]
+
+
+def _repeated(call: Callable[[], None], times: int) -> None:
+    for _ in range(times):
+        call()

@@ -14,7 +14,6 @@ from nucleate.processes.geometry_process import (
     GeometryProcess,
     geometry_losses,
 )
-from nucleate.processes.sampler import GivenGeometry
 from nucleate.shapes import Bool, Float
 
 NOISE_LEVELS = (0.1, 0.2, 0.3, 0.4)
@@ -31,7 +30,6 @@ def denoising_error(
     *,
     noises: Sequence[GeometryNoise],
     lattice_given: bool = False,
-    counted: GivenGeometry | None = None,
 ) -> Float[Tensor, "crystals"]:
     """Mean error with which the network finds each crystal back after a little noise; small where it is likely.
 
@@ -49,7 +47,6 @@ def denoising_error(
         denoiser: network.
         noises: one for each of ``NOISE_LEVELS``.
         lattice_given: the lattice is part of the condition: it stays clean and does not count.
-        counted: the part of the geometry whose error counts, all of it by default. Everything gets noise.
     """
     total = torch.zeros(len(crystals), dtype=crystals.dtype, device=crystals.device)
     for level, noise in zip(NOISE_LEVELS, noises, strict=True):
@@ -57,17 +54,7 @@ def denoising_error(
         lattice_time = torch.zeros_like(time) if lattice_given else time
         noisy = process.corrupt(crystals, time, lattice_time, noise)
         guess = denoiser(noisy.crystals, process.told_level(crystals, time), lattice_time)
-        coords, lattice = geometry_losses(
-            process,
-            guess,
-            noisy,
-            crystals,
-            time,
-            lattice_time,
-            counted=None if counted is None else counted.coords_known,
-        )
-        if counted is not None:
-            lattice = lattice * counted.lattice_known
+        coords, lattice = geometry_losses(process, guess, noisy, crystals, time, lattice_time)
         total += coords if lattice_given else coords + LATTICE_WEIGHT * lattice
     return total / len(NOISE_LEVELS)
 

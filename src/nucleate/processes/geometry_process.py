@@ -14,7 +14,7 @@ from nucleate.crystal.batch import CrystalBatch
 from nucleate.crystal.lattice_torch import free_lattice_params
 from nucleate.processes.noise_path import PathName
 from nucleate.processes.wyckoff_torus import coords_from_cartesian, uniform_coords
-from nucleate.shapes import Float
+from nucleate.shapes import Float, Int
 
 LEVEL_FLOOR = 0.05
 """Added to the noise level where an error is divided by it: smaller noise levels count less than their velocity."""
@@ -63,6 +63,10 @@ class GeometryNoise:
             torch.cat(uniforms).to(batch.device, batch.dtype),
             torch.stack(normals).to(batch.device, batch.dtype),
         )
+
+    def of(self, template: CrystalBatch, chosen: Int[Tensor, "chosen"]) -> GeometryNoise:
+        """The numbers of some crystals of the batch that these were drawn for."""
+        return GeometryNoise(self.uniforms[template.orbits_of(chosen)], self.normals[chosen])
 
 
 @dataclass(frozen=True, eq=False)
@@ -219,22 +223,15 @@ def geometry_losses(
     clean: CrystalBatch,
     coord_level: Float[Tensor, "crystals"],
     lattice_level: Float[Tensor, "crystals"],
-    *,
-    counted: Bool[Tensor, "orbits"] | None = None,
 ) -> tuple[Float[Tensor, "crystals"], Float[Tensor, "crystals"]]:
     """(coordinate loss, lattice loss) of each crystal.
 
     Squared Cartesian error of the clean end over ``(l + 0.05)^2``, l the level the network is told, which on the
     straight path is the squared error of the velocity but for the smallest levels; coordinates weigh orbits by
-    multiplicity, and fixed orbits not at all. Lattice errors are in units of the noise's standard deviations. Where
-    ``counted`` is given, the coordinate loss is that of these orbits alone, a mean over their atoms.
+    multiplicity, and fixed orbits not at all. Lattice errors are in units of the noise's standard deviations.
     """
     crystal = clean.orbit_to_crystal
-    atoms, movable = clean.num_atoms_primitive, clean.num_free > 0
-    if counted is not None:
-        atoms = torch.zeros_like(atoms).index_add_(0, crystal, clean.multiplicities * counted).clamp(min=1)
-        movable = movable & counted
-    movable = movable * clean.multiplicities.to(clean.dtype) / atoms[crystal]
+    movable = (clean.num_free > 0) * clean.multiplicities.to(clean.dtype) / clean.num_atoms_primitive[crystal]
     error = ((denoised.displacements - noisy.displacements) ** 2).sum(dim=1) * movable
     coords = torch.zeros_like(coord_level).index_add_(0, crystal, error.to(coord_level.dtype))
     scaled = (denoised.lattice_params - clean.lattice_params) / process.lattice.std.to(clean.lattice_params)

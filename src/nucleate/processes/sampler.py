@@ -23,7 +23,7 @@ from nucleate.processes.level_table import LevelTable
 from nucleate.processes.noise_path import path_scale
 from nucleate.processes.schedule import LinearSchedule, Schedule
 from nucleate.processes.solver import Move, Solver, find_solver, ode_move, sde_move
-from nucleate.shapes import Bool, Float
+from nucleate.shapes import Bool, Float, Int
 
 Guide = Callable[[CrystalBatch, DenoisedGeometry, Tensor, Tensor], DenoisedGeometry]
 """(noisy crystals, guess, coordinate level, lattice level) -> better guess."""
@@ -56,6 +56,16 @@ class GivenGeometry:
         """Whether nothing of these crystals' geometry is open."""
         known = self.coords_known | (template.num_free == 0)
         return bool(self.lattice_known.all()) and bool(known.all())
+
+    def of(self, template: CrystalBatch, chosen: Int[Tensor, "chosen"]) -> GivenGeometry:
+        """What is given of some crystals of the batch that this belongs to."""
+        orbits = template.orbits_of(chosen)
+        return GivenGeometry(
+            self.lattice_params[chosen],
+            self.lattice_known[chosen],
+            self.free_coords[orbits],
+            self.coords_known[orbits],
+        )
 
     def to(self, batch: CrystalBatch) -> GivenGeometry:
         """The same with the device and floating type of a batch."""
