@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -188,6 +189,19 @@ def test_a_lattice_that_nearly_fits_becomes_the_nearest_one_that_does() -> None:
 def _rutile(u: float = 0.305) -> Crystal:
     free = np.array([[0.0, 0.0, 0.0], [u, 0.0, 0.0]])
     return Crystal(136, np.array([1.35, -0.36]), np.array([0, 5]), np.array([22, 8]), free)
+
+
+def test_the_cell_of_a_parent_may_have_an_unusual_volume() -> None:
+    """A cell that has no room for a formula by its usual volume has for one whose orbits are given."""
+    params = _rutile().lattice_params + np.array([np.log(2) / 3**0.5, 0.0])
+    swollen = replace(_rutile(), lattice_params=params)
+    condition = Condition.from_parent(swollen, ["Ti"], formula="TiO2")
+    with pytest.raises(ConditionError, match="no number of units from"):
+        Condition(formula="TiO2", num_atoms=(6, 6), space_groups=(136,), lattice=condition.lattice)
+    caesium = Crystal(229, np.array([np.log(115) / 3**0.5]), np.array([0]), np.array([55]), np.zeros((1, 3)))
+    assert Condition.from_parent(caesium, ["elements"]).judges_templates
+    with pytest.raises(ConditionError, match="room for"):
+        Condition(num_atoms=(1, 1), space_groups=(229,), lattice=(6.13, 6.13, 6.13, 90.0, 90.0, 90.0))
 
 
 def test_a_parent_gives_all_but_what_is_opened() -> None:

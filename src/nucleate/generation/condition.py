@@ -271,7 +271,9 @@ class Condition:
             )
         groups = {k: self._groups_with_room(k * per_unit) for k in units}
         if not any(groups.values()):
-            raise ConditionError(self._no_room(units, per_unit))
+            if self.template is None:
+                raise ConditionError(self._no_room(units, per_unit))
+            groups = dict.fromkeys(units, self._possible_groups())  # unusual, but orbits in it are given
         return [
             template_constraint(
                 **{**common, "space_groups": groups[k]},
@@ -315,8 +317,8 @@ class Condition:
             )
 
     def _cell_atoms(self) -> tuple[int, int] | None:
-        """(fewest, most) atoms that a given conventional cell has room for."""
-        if self.cell is None:
+        """(fewest, most) atoms that a given conventional cell has room for; None where its orbits say how many."""
+        if self.cell is None or self.given_template.complete:
             return None
         volume = abs(float(np.linalg.det(self.cell)))
         return int(np.ceil(volume / MAX_VOLUME_PER_ATOM)), int(volume / MIN_VOLUME_PER_ATOM)
@@ -343,9 +345,12 @@ class Condition:
         return text, volumes
 
     def _groups_with_room(self, num_atoms: int) -> frozenset[int]:
-        """Groups in which the given cell gives so many atoms a believable volume; all where no cell is given."""
+        """Groups in which the given cell gives so many atoms a believable volume; all where no cell is given.
+
+        All too where all orbits are given: they say how many atoms the cell holds.
+        """
         groups = self._possible_groups()
-        if self.cell is None:
+        if self.cell is None or self.given_template.complete:
             return groups
         assert self.formula_counts is not None
         expected = volume_per_atom(self.formula_counts).mean * num_atoms
