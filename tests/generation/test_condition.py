@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from pymatgen.core import Composition
 from pymatgen.core.periodic_table import Element
 
-from nucleate.crystal import Crystal, space_group
+from nucleate.crystal import Crystal, encode, space_group
+from nucleate.data.bundled import bundled_crystal
 from nucleate.errors import ConditionError
 from nucleate.generation.condition import Condition
 from nucleate.generation.formula import format_counts, parse_elements, parse_formula
@@ -202,6 +203,15 @@ def test_the_cell_of_a_parent_may_have_an_unusual_volume() -> None:
     assert Condition.from_parent(caesium, ["elements"]).judges_templates
     with pytest.raises(ConditionError, match="room for"):
         Condition(num_atoms=(1, 1), space_groups=(229,), lattice=(6.13, 6.13, 6.13, 90.0, 90.0, 90.0))
+
+
+def test_a_parent_may_be_larger_than_what_is_drawn_by_default() -> None:
+    garnet = encode(bundled_crystal("ca3al2si3o12-grossular").unit_cell).crystal
+    assert garnet.num_atoms_primitive == 80
+    (constraint,) = Condition.from_parent(garnet, ["Ca", "lattice"]).constraints
+    assert constraint.max_atoms == 80
+    (constraint,) = Condition.from_parent(garnet, ["orbits"]).constraints
+    assert constraint.max_atoms == 160
 
 
 def test_a_parent_gives_all_but_what_is_opened() -> None:

@@ -235,7 +235,7 @@ class Condition:
 
     def _constraints(self) -> list[TemplateConstraint]:
         """One constraint per number of formula units, or a single one; contradictions are refused here."""
-        low, high = self.num_atoms or (1, MAX_ATOMS)
+        low, high = self.num_atoms or (1, self._default_most_atoms())
         common: dict[str, Any] = {
             "space_groups": self._possible_groups(),
             "required": frozenset(map(parse_element, self.elements)),
@@ -283,6 +283,15 @@ class Condition:
             for k in units
             if groups[k]
         ]
+
+    def _default_most_atoms(self) -> int:
+        """``MAX_ATOMS``, or as many as the given orbits have, and as many again where others may come."""
+        given = self.given_template
+        if not given.orbits:
+            return MAX_ATOMS
+        positions = space_group(self.space_groups[0]).wyckoff_positions
+        num_atoms = sum(positions[orbit.position].multiplicity_primitive for orbit in given.orbits)
+        return max(MAX_ATOMS, num_atoms if given.complete else 2 * num_atoms)
 
     def _nothing_possible(self, constraints: list[TemplateConstraint]) -> str:
         if self.formula is None:
