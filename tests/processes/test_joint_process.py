@@ -27,6 +27,7 @@ from nucleate.processes.joint_process import (
 )
 from nucleate.processes.template_constraints import template_constraint
 from nucleate.processes.template_process import TemplateState
+from nucleate.processes.wyckoff_torus import cartesian_from_coords, log_map, without_drift
 
 FLOW = GeometryFlow(torch.tensor([1.6, 0, 0, 0, 0, 0]), torch.tensor([0.2, 0.4, 0.4, 0.2, 0.2, 0.2]))
 RUTILE = Crystal(
@@ -221,6 +222,30 @@ def test_crystals_go_where_the_denoiser_looks_and_come_back(monkeypatch: pytest.
     parts = GivenParts(RUTILE.lattice_params, tuple(RUTILE.free_coords))
     process.sample([asked], [parts], generators(1), steps=1, proposals=2)
     assert moved == [(torch.device("cuda:1"),)] * 4 + [("cpu", torch.float64)]
+
+
+@pytest.mark.parametrize("at", [0.0, 0.3])
+def test_given_coordinates_fix_a_floating_origin(at: float) -> None:
+    """Wurtzite with zinc given: a denoiser that knows all but the origin puts sulphur 3/8 of the cell from it."""
+    wurtzite = Crystal(
+        186, np.array([1.7, 0.3]), np.array([1, 1]), np.array([30, 16]), np.diag([0, 0.375, 0])[:2, [1, 0, 2]]
+    )
+    clean = CrystalBatch.from_crystals([wurtzite] * 6, dtype=torch.float32)
+
+    def expert(noisy: CrystalBatch, coord_level: Tensor, lattice_level: Tensor) -> Guess:
+        lattices = noisy.lattices()
+        way = without_drift(noisy, log_map(noisy, clean.free_coords, lattices=lattices))
+        vectors = cartesian_from_coords(noisy, way, lattices=lattices)
+        return Guess(vectors / noisy.length_unit[noisy.orbit_to_crystal][:, None], noisy.lattice_params)
+
+    constraint = template_constraint(space_groups=[186], orbits=[(1, 30), (1, 16)], complete=True)
+    given = GivenParts(wurtzite.lattice_params, (np.array([at]), None))
+    made = joint(expert).sample([constraint] * 6, [given] * 6, generators(6), steps=8)
+    zinc, sulphur = made.crystals.free_coords[:, 0].reshape(6, 2).T
+    assert (zinc == at).all()
+    torch.testing.assert_close(
+        (sulphur - zinc) % 0.5, torch.full((6,), 0.375, dtype=torch.float64), atol=1e-4, rtol=0
+    )
 
 
 def test_the_weight_of_a_geometry_counts_all_its_free_numbers() -> None:

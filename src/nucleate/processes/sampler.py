@@ -23,6 +23,7 @@ from nucleate.processes.level_table import LevelTable
 from nucleate.processes.noise_path import path_scale
 from nucleate.processes.schedule import LinearSchedule, Schedule
 from nucleate.processes.solver import Move, Solver, find_solver, ode_move, sde_move
+from nucleate.processes.wyckoff_torus import drift, shifted
 from nucleate.shapes import Bool, Float, Int
 
 Guide = Callable[[CrystalBatch, DenoisedGeometry, Tensor, Tensor], DenoisedGeometry]
@@ -160,6 +161,8 @@ def sample_geometry(
         if guide is not None:
             found = guide(crystals, found, *told)
         change = clean_coords_change(crystals, found)
+        if given is not None:
+            change = _anchored(crystals, change, given)
         if on_step is not None:
             on_step()
         return _Guess(found.lattice_params.to(crystals.dtype), change, crystals.free_coords + change)
@@ -282,6 +285,17 @@ def _with_given(
     clean = x.replace(free_coords=torch.where(given.coords_known[:, None], given.free_coords, x.free_coords))
     carried = process.noisy_coords(clean, torch.where(known, 0.0, level).to(x.dtype), noise)
     return x.replace(free_coords=torch.where(given.coords_known[:, None], carried, x.free_coords))
+
+
+def _anchored(
+    x: CrystalBatch, change: Float[Tensor, "orbits 3"], given: GivenGeometry
+) -> Float[Tensor, "orbits 3"]:
+    """The way to the guess with the origin where given coordinates put it.
+
+    A denoiser says nothing of the common shift along polar directions, which given coordinates fix.
+    """
+    known = given.coords_known
+    return shifted(x, change, drift(x, given.free_coords - x.free_coords - change, known))
 
 
 def _all_known(template: CrystalBatch, given: GivenGeometry) -> tuple[Tensor, Tensor]:

@@ -140,17 +140,42 @@ def log_map(
     return delta[best]
 
 
-def without_drift(batch: CrystalBatch, displacement: Float[Tensor, "orbits 3"]) -> Float[Tensor, "orbits 3"]:
-    """The displacement of u without the common shift along polar directions, which only moves the origin."""
+def drift(
+    batch: CrystalBatch,
+    displacement: Float[Tensor, "orbits 3"],
+    counted: Bool[Tensor, "orbits"] | None = None,
+) -> Float[Tensor, "crystals 3"]:
+    """The common shift along polar directions in a displacement of u, in fractions of the conventional cell.
+
+    Args:
+        batch: crystals.
+        displacement: of u.
+        counted: orbits whose atoms the mean is taken over, all by default; none of a crystal's have no drift.
+    """
     tables = batch.tables
     ids, crystal = batch.position_ids, batch.orbit_to_crystal
     points = (tables["basis"][ids] @ displacement[:, :, None])[:, :, 0]
     mean = tables["mean_rotations"][batch.space_group_number - 1]
-    share = batch.multiplicities.to(batch.dtype) / batch.num_atoms_primitive[crystal]
-    drift = torch.zeros(len(batch), 3, dtype=points.dtype, device=points.device)
-    drift = drift.index_add_(0, crystal, (mean[crystal] @ points[:, :, None])[:, :, 0] * share[:, None])
-    inverse = _torus_tensors(batch.device, batch.dtype)["basis_inverse"][ids]
-    return displacement - (inverse @ drift[crystal][:, :, None])[:, :, 0]
+    atoms, weights = batch.num_atoms_primitive, batch.multiplicities
+    if counted is not None:
+        weights = weights * counted
+        atoms = torch.zeros_like(atoms).index_add_(0, crystal, weights).clamp(min=1)
+    share = weights.to(batch.dtype) / atoms[crystal]
+    found = torch.zeros(len(batch), 3, dtype=points.dtype, device=points.device)
+    return found.index_add_(0, crystal, (mean[crystal] @ points[:, :, None])[:, :, 0] * share[:, None])
+
+
+def shifted(
+    batch: CrystalBatch, displacement: Float[Tensor, "orbits 3"], shift: Float[Tensor, "crystals 3"]
+) -> Float[Tensor, "orbits 3"]:
+    """The displacement of u and a common shift along polar directions (fractions of the conventional cell)."""
+    inverse = _torus_tensors(batch.device, batch.dtype)["basis_inverse"][batch.position_ids]
+    return displacement + (inverse @ shift[batch.orbit_to_crystal][:, :, None])[:, :, 0]
+
+
+def without_drift(batch: CrystalBatch, displacement: Float[Tensor, "orbits 3"]) -> Float[Tensor, "orbits 3"]:
+    """The displacement of u without the common shift along polar directions, which only moves the origin."""
+    return shifted(batch, displacement, -drift(batch, displacement))
 
 
 def coords_from_cartesian(
