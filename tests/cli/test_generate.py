@@ -147,6 +147,7 @@ def test_a_parent_is_read_and_opened(weights: Path, tmp_path: Path) -> None:
         (["--parent", tmp_path / "absent.cif", "--open", "Ti"], "There is no file"),
         (["--parent", parent, "--open", "Ti", "--space-group", 136], "says the space group already"),
         (["--open", "Ti"], "name its file with --parent"),
+        (["--symprec", 0.1], "name its file with --parent"),
     ):
         result = _run(*wrong, *options, "--out", tmp_path / "wrong")
         assert result.exit_code == 1

@@ -58,6 +58,12 @@ def denoiser(generator: Generator) -> Callable[[CrystalBatch, torch.Tensor, torc
     return network
 
 
+def cells(templates: CrystalBatch, params: torch.Tensor) -> GivenGeometry:
+    """All cells given, no coordinates."""
+    orbits = torch.zeros(len(templates.position_ids), dtype=torch.bool)
+    return GivenGeometry(params, torch.ones(len(templates), dtype=torch.bool), templates.free_coords, orbits)
+
+
 def test_the_candidate_with_the_least_error_is_kept(generator: Generator, known: CrystalBatch) -> None:
     """Crystal by crystal the kept geometry and its error are those of the best of three separate draws."""
     kept, errors = likeliest_geometry(
@@ -119,7 +125,7 @@ def test_restarts_go_on_from_the_first_way_and_keep_what_is_given(
             restarts=restarts,
             candidates=candidates,
             steps=4,
-            given=GivenGeometry.lattices(known, known.lattice_params) if lattice_given else None,
+            given=cells(known, known.lattice_params) if lattice_given else None,
             on_step=lambda: passes.append(1),
         )
         return found, len(passes)
@@ -139,20 +145,17 @@ def test_a_geometry_given_as_a_whole_is_judged_and_not_sampled(
     generator: Generator, known: CrystalBatch
 ) -> None:
     every = torch.ones(len(known.position_ids), dtype=torch.bool)
-    given = replace(
-        GivenGeometry.lattices(known, known.lattice_params), free_coords=known.free_coords, coords_known=every
-    )
+    given = replace(cells(known, known.lattice_params), coords_known=every)
     assert given.is_whole(known)
     assert not replace(given, coords_known=~every).is_whole(known)
     assert not replace(given, lattice_known=~given.lattice_known).is_whole(known)
-
-    def never() -> None:
-        raise AssertionError("nothing is to be sampled")
-
-    asked = partial(likeliest_geometry, generator.geometry, generator.choice, on_step=never, given=given)
+    told: list[int] = []
+    asked = partial(likeliest_geometry, generator.geometry, generator.choice, given=given, steps=3)
+    asked = partial(asked, candidates=2, on_step=lambda: told.append(1))
     found, errors = asked(known, streams(len(known)))
     assert torch.equal(found.free_coords, known.free_coords)
     assert torch.equal(found.lattice_params, known.lattice_params)
+    assert len(told) == 2 * num_passes(3, 0)
     wrong = known.replace(atomic_numbers=known.atomic_numbers.flip(0))
     assert (asked(wrong, streams(len(known)))[1] > errors).float().mean() > 0.6
 
@@ -168,7 +171,7 @@ def test_a_given_lattice_counts_where_it_is_judged(generator: Generator) -> None
     asked = partial(likeliest_geometry, generator.geometry, generator.choice, salt)
     for judge in (False, True):
         right, wrong = (
-            asked(streams(2), given=GivenGeometry.lattices(salt, params), judge_given=judge)[1]
+            asked(streams(2), given=cells(salt, params), judge_given=judge)[1]
             for params in (salt.lattice_params, swollen)
         )
         assert (wrong > 1.5 * right).tolist() == [judge, judge]

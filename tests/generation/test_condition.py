@@ -201,6 +201,8 @@ def test_the_cell_of_a_parent_may_have_an_unusual_volume() -> None:
         Condition(formula="TiO2", num_atoms=(6, 6), space_groups=(136,), lattice=condition.lattice)
     caesium = Crystal(229, np.array([np.log(115) / 3**0.5]), np.array([0]), np.array([55]), np.zeros((1, 3)))
     assert Condition.from_parent(caesium, ["elements"]).judges_templates
+    grown = Condition.from_parent(swollen, ["orbits"], formula="TiO2", num_atoms=(6, 9))
+    assert [c.max_atoms for c in grown.constraints] == [6]
     with pytest.raises(ConditionError, match="room for"):
         Condition(num_atoms=(1, 1), space_groups=(229,), lattice=(6.13, 6.13, 6.13, 90.0, 90.0, 90.0))
 
@@ -230,6 +232,15 @@ def test_a_parent_gives_all_but_what_is_opened() -> None:
     anything = Condition.from_parent(rutile, ["elements", "coords"], excluded=("O",))
     assert anything.template == "2a 4f"
     assert not anything.judges_templates  # a cell alone has no say
+    assert not Condition(lattice=exchanged.lattice, formula="TiO2").judges_templates
+    salt = Crystal(225, np.array([1.8]), np.array([0, 1]), np.array([11, 17]), np.zeros((2, 3)))
+    assert Condition.from_parent(salt, ["orbits"]).judges_templates
+    assert Condition.from_parent(salt, ["Na"]).judges_templates
+    assert not Condition.from_parent(
+        salt, ["Na", "lattice"]
+    ).judges_templates  # fixed positions alone neither
+    other = Condition.from_parent(rutile, ["Ti", "lattice"], lattice=(4.74, 4.74, 3.19, 90.0, 90.0, 90.0))
+    assert other.lattice == (4.74, 4.74, 3.19, 90.0, 90.0, 90.0)
     assert Condition.from_dict(grown.to_dict()) == grown
 
 
@@ -243,6 +254,7 @@ def test_a_parent_gives_all_but_what_is_opened() -> None:
         (["coords"], {"lattice": (4.6, 4.6, 2.96, 90.0, 90.0, 90.0)}, "says the lattice already"),
         (["coords"], {"crystal_system": "cubic"}, "says the crystal system already"),
         (["orbits"], {"formula": "NaCl"}, "not part"),
+        (["elements"], {"formula": "SrTiO3"}, "ask for other orbits or another formula"),
         (["Ti"], {"allowed": ("Ti",)}, "O"),
     ],
 )

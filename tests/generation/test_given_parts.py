@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from nucleate.crystal import Crystal
+from nucleate.errors import ConditionError
 from nucleate.generation.condition import Condition
 from nucleate.generation.generator import CANDIDATES_FOR_GIVEN, Generation, Generator, load
-from nucleate.generation.template_sampling import draw_templates, ranked_templates
+from nucleate.generation.template_sampling import draw_templates
 from nucleate.physics import volume_per_atom
 
 CELL = (4.594, 4.594, 2.959, 90.0, 90.0, 90.0)
@@ -108,15 +110,35 @@ def test_as_many_templates_as_said_are_tried(generator: Generator, monkeypatch: 
     assert sum(drawn) == 2
 
 
-def test_the_normalizer_makes_no_templates_equal_where_coordinates_are_given(generator: Generator) -> None:
-    """In P4_2/mnm a shift by c/2 turns 2a into 2b; beside given oxygens they are different crystals."""
-    free = ranked_templates(generator.template, replace(OXYGENS, template="Ti:2a ..."), 0, 60)
-    given = ranked_templates(generator.template, OXYGENS, 0, 60)
-    titanium = {tuple(t.template.wyckoff_indices[t.template.atomic_numbers == 22].tolist()) for t in given}
-    assert {(0,), (1,)} <= titanium
-    assert sum(t.share for t in given) == pytest.approx(1) == pytest.approx(sum(t.share for t in free))
-    bare = replace(OXYGENS, template="O:4f ...")
-    positions = {
-        tuple(t.template.wyckoff_indices.tolist()) for t in ranked_templates(generator.template, bare, 0, 60)
-    }
-    assert not {(5, 0), (5, 1)} <= positions
+def test_ranked_templates_are_refused_where_the_geometry_has_a_say(generator: Generator) -> None:
+    with pytest.raises(ConditionError, match="without a look at the given geometry"):
+        generator.generate(OXYGENS, 2, ranked=10)
+    assert len(generator.generate(RUTILE, 2, ranked=10, steps=2)) == 2
+
+
+def test_equal_templates_have_geometries_of_their_own(shipped: Generator) -> None:
+    """Only one template has these orbits: candidates differ by their geometries, and the better ones are kept."""
+    condition = Condition(template="O:4f(0.305) 2a", space_groups=(136,), formula="TiO2", num_atoms=(6, 6))
+    one, many = (shipped.generate(condition, 6, 0, candidates=k, steps=2, restarts=0) for k in (1, 12))
+    assert all(not np.array_equal(a.lattice_params, b.lattice_params) for a, b in zip(many, list(many)[1:]))
+    assert np.mean([r.denoising_error for r in many.rows]) < np.mean([r.denoising_error for r in one.rows])
+
+
+def test_a_run_with_a_parent_goes_on(generator: Generator, tmp_path: Path) -> None:
+    settings = {"steps": 2, "candidates": 3, "batch_size": 2}
+    first = generator.generate(OXYGENS, 3, 4, **settings, out=tmp_path)
+    both = generator.generate(OXYGENS, 5, 4, **settings, out=tmp_path)
+    alone = generator.generate(OXYGENS, 5, 4, **settings)
+    for a, b in zip(first, both):
+        np.testing.assert_array_equal(a.free_coords, b.free_coords)
+    for a, b in zip(both, alone, strict=True):
+        np.testing.assert_allclose(a.free_coords, b.free_coords, atol=1e-9)
+
+
+def test_with_the_shipped_weights_given_parts_differ_in_no_bit(shipped: Generator) -> None:
+    condition = Condition(template="O:4f(0.305) ...", space_groups=(136,), num_atoms=(6, 14))
+    settings = {"steps": 2, "restarts": 1, "candidates": 3}
+    together, alone = (shipped.generate(condition, 4, 3, **settings, batch_size=k) for k in (4, 1))
+    for a, b in zip(together, alone, strict=True):
+        for name in ("wyckoff_indices", "atomic_numbers", "free_coords", "lattice_params"):
+            np.testing.assert_array_equal(getattr(a, name), getattr(b, name))

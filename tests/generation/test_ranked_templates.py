@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Hashable
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,9 @@ import pytest
 from nucleate.errors import ConditionError
 from nucleate.generation.condition import Condition
 from nucleate.generation.generator import Generator, load
-from nucleate.generation.template_sampling import draw_templates, ranked_templates
+from nucleate.generation.template_sampling import _keys, draw_templates, ranked_templates
 from nucleate.processes.joint_process import template_batch
+from nucleate.processes.template_process import SampledTemplate
 
 TITANIA = Condition(formula="TiO2", num_atoms=(6, 6))
 
@@ -32,6 +34,25 @@ def test_equivalent_templates_are_counted_together(generator: Generator) -> None
     assert len(letters) == 2  # negative control: without the normalizer they are different
     (only,) = ranked_templates(generator.template, condition, 0, 40)
     assert only.share == 1.0
+
+
+def test_a_cell_tells_templates_apart_that_only_other_axes_join(generator: Generator) -> None:
+    """A shift of the origin keeps every cell, an exchange of axes only those with equal axes."""
+    cubic = (4.12, 4.12, 4.12, 90.0, 90.0, 90.0)
+    condition = Condition(formula="CsCl", num_atoms=(2, 2), space_groups=(221,), lattice=cubic)
+    (only,) = ranked_templates(generator.template, condition, 0, 40)
+    assert only.share == 1.0
+    letters = [(0, 1), (0, 2), (1, 0), (1, 3)]  # Pmmm: 1a 000, 1b 1/2 0 0, 1c 0 0 1/2, 1d 1/2 0 1/2
+    drawn = [SampledTemplate(47, np.array(pair), np.array([55, 17]), 0.0) for pair in letters]
+
+    def keys(*lengths: float) -> list[Hashable]:
+        lattice = (*lengths, 90.0, 90.0, 90.0)
+        return _keys(drawn, Condition(formula="CsCl", num_atoms=(2, 2), space_groups=(47,), lattice=lattice))
+
+    along_a, along_c, back, along_c_too = keys(3.8, 4.1, 4.5)
+    assert along_a == back != along_c == along_c_too
+    assert len(set(keys(4.1, 3.8, 4.1))) == 1
+    assert len(set(_keys(drawn, Condition(formula="CsCl", num_atoms=(2, 2), space_groups=(47,))))) == 1
 
 
 def test_shares_estimate_the_networks_probabilities(generator: Generator) -> None:

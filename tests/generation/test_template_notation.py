@@ -39,7 +39,8 @@ def test_letters_elements_and_coordinates_are_read() -> None:
     assert general.is_open
     assert not general.knows_coords
     assert parse_template("2a 4f(0.3)", 136).knows_coords
-    assert not parse_template("2a 4f(0.3) ...", 136).knows_coords
+    assert parse_template("2a 4f(0.3) ...", 136).knows_coords
+    assert not parse_template("2a 4f ...", 136).knows_coords
     assert not parse_template("Ti:2a O:4f(0.3)", 136).is_open
 
 

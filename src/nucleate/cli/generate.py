@@ -13,7 +13,7 @@ from rich.markup import escape
 
 from nucleate.cli.current_folder import look_in_current_folder
 from nucleate.cli.errors import error_console
-from nucleate.cli.symprec import Symprec
+from nucleate.cli.symprec import checked_symprec
 from nucleate.errors import ConditionError
 
 if TYPE_CHECKING:
@@ -82,7 +82,13 @@ def generate(
             "(others may come); several as elements,lattice.",
         ),
     ] = None,
-    symprec: Symprec = 0.01,
+    symprec: Annotated[
+        float | None,
+        typer.Option(
+            callback=checked_symprec,
+            help="How far (Å) the atoms of the parent may lie from their symmetric places.  [default: 0.01]",
+        ),
+    ] = None,
     neutral: Annotated[
         bool, typer.Option("--neutral", help="Only compositions with oxidation states that sum to zero.")
     ] = False,
@@ -228,8 +234,8 @@ def generate(
         "neutral": neutral,
         "source": source,
     }
-    if parent is None and opened is not None:
-        raise ConditionError("--open says what of a parent is open: name its file with --parent.")
+    if parent is None and (opened is not None or symprec is not None):
+        raise ConditionError("--open and --symprec belong to a parent: name its file with --parent.")
     condition = Condition(**given) if parent is None else _from_parent(parent, opened, symprec, given)
     strengths = parse_strengths(guidance) if guidance else None
     if any(":" in name for name in strengths or ()):
@@ -275,13 +281,15 @@ def generate(
         )
 
 
-def _from_parent(file: str, opened: str | None, symprec: float, given: dict[str, Any]) -> Condition:
+def _from_parent(file: str, opened: str | None, symprec: float | None, given: dict[str, Any]) -> Condition:
     """The condition with what is given of the crystal in a file."""
     from nucleate.cli.structure_files import read_crystal  # noqa: PLC0415  (with what it reads)
     from nucleate.generation.condition import Condition  # noqa: PLC0415  (torch takes seconds to load)
 
     parts = [part for part in re.split(r"[\s,]+", opened or "") if part]
-    return Condition.from_parent(read_crystal(file, symprec=symprec), parts, **given)
+    return Condition.from_parent(
+        read_crystal(file, symprec=0.01 if symprec is None else symprec), parts, **given
+    )
 
 
 def parse_range(text: str, option: str) -> tuple[int, int]:

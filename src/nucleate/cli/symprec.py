@@ -7,14 +7,15 @@ from typing import Annotated
 import typer
 
 
-def _checked(symprec: float) -> float:
-    if not 0 < symprec < 10:
+def checked_symprec(symprec: float | None) -> float | None:
+    """The tolerance, if it can be one; None where none was given."""
+    if symprec is not None and not 0 < symprec < 10:
         raise typer.BadParameter(f"symprec is a distance between 0 and 10 Å, got {symprec:g}")
     return symprec
 
 
 Symprec = Annotated[
     float,
-    typer.Option(callback=_checked, help="How far (Å) atoms may lie from their symmetric places."),
+    typer.Option(callback=checked_symprec, help="How far (Å) atoms may lie from their symmetric places."),
 ]
 """A tolerance in Å; one that cannot be is wrong usage (exit code 2)."""

@@ -93,21 +93,20 @@ def sampled_block(
     """
     streams = [np.random.default_rng([settings.seed, i]) for i in indices]
     shares: list[float | None] = [None] * len(indices)
-    tries = settings.candidates if condition.judges_templates and not ranking else 1
+    tries = settings.candidates if condition.judges_templates else 1
+    drawers = [
+        np.random.default_rng([settings.seed, i, _FURTHER, k]) if k else stream
+        for i, stream in zip(indices, streams, strict=True)
+        for k in range(tries)
+    ]
     if ranking:
         chosen = [ranking[i % len(ranking)] for i in indices]
         templates, shares = [one.template for one in chosen], [one.share for one in chosen]
     else:
-        drawers = [
-            np.random.default_rng([settings.seed, i, _FURTHER, k]) if k else stream
-            for i, stream in zip(indices, streams, strict=True)
-            for k in range(tries)
-        ]
         templates = draw_templates(networks.template, condition, drawers, **settings.of_templates())
-    seeds = [int(stream.integers(2**63)) for stream in streams]
     report(0.2)
-    of_templates = [seed for seed in seeds for _ in range(tries)]
-    made = _on_templates(networks, condition, settings, templates, of_templates, tries, report)
+    seeds = [int(drawer.integers(2**63)) for drawer in drawers]
+    made = _on_templates(networks, condition, settings, templates, seeds, tries, report)
     if tries > 1:
         levels = [stream.random() for stream in streams]
         made = [_picked(made[k * tries : (k + 1) * tries], level) for k, level in enumerate(levels)]
@@ -148,12 +147,14 @@ def _on_templates(
     for chosen in passes:
         batch = whole[torch.tensor(chosen, device=networks.device)]
         given = given_parts(condition, [templates[i] for i in chosen])
-        own = [seeds[i] for i in chosen]
         sampled, errors = likeliest_geometry(
             networks.geometry,
             networks.choice,
             batch,
-            [torch.Generator().manual_seed(seed) for seed in own],
+            [torch.Generator().manual_seed(seeds[i]) for i in chosen],
+            judges=[torch.Generator().manual_seed(seeds[i - i % tries] + 1) for i in chosen]
+            if tries > 1
+            else None,
             weak=networks.weak,
             autoguidance=settings.autoguidance,
             restarts=settings.restarts,

@@ -51,6 +51,7 @@ def likeliest_geometry(
     templates: CrystalBatch,
     streams: Sequence[torch.Generator],
     *,
+    judges: Sequence[torch.Generator] | None = None,
     weak: OrbitTransformer | None = None,
     autoguidance: float = 0.0,
     restarts: int = 0,
@@ -76,6 +77,7 @@ def likeliest_geometry(
             steps).
         templates: groups, positions and elements; the geometry is not read.
         streams: one per crystal; the first candidate takes the same numbers however many follow.
+        judges: streams of the noise that errors are measured with, by default the same ones after all candidates.
         weak: network that autoguidance leads away from (``processes.autoguidance``), in evaluation mode.
         autoguidance: how far; 0 does without.
         restarts: times that a finished geometry gets noise of the level 0.4 and is denoised again. The distribution
@@ -90,7 +92,7 @@ def likeliest_geometry(
         judge_given: whether given lattices get noise too where errors are measured, and count.
         guide_for: what improves every guess (``processes.guidance``), for crystals on given templates.
         on_step: called ``candidates * num_passes(steps, restarts)`` times, after each pass that samples once for each
-            candidate in it.
+            candidate in it, and as often where there is nothing to sample.
     """
     choice = process if isinstance(process, ProcessChoice) else ProcessChoice.of_flow(process)
     begins = [
@@ -98,7 +100,7 @@ def likeliest_geometry(
         for _ in range(candidates)
     ]
     # All candidates of a crystal are judged with the same noises: their errors then differ by what they are.
-    noises = [GeometryNoise.draw_by_crystal(templates, list(streams)) for _ in NOISE_LEVELS]
+    noises = [GeometryNoise.draw_by_crystal(templates, list(judges or streams)) for _ in NOISE_LEVELS]
     ask = partial(network_denoiser, source=source, mixed_precision=mixed_precision, shared=SharedNeighbours())
     denoiser = guided = ask(network)
     if weak is not None:
@@ -117,8 +119,11 @@ def likeliest_geometry(
         tiled, rows = templates[crystals], crystals[filled]
         batch, known = templates[rows], None if given is None else given.of(templates, rows)
         noises_of = [noise.of(templates, rows) for noise in noises]
+        step = None if on_step is None else partial(_repeated, on_step, len(tried))
         if known is not None and known.is_whole(batch):
             sampled = known.imposed_on(batch)
+            if step is not None:
+                _repeated(step, num_passes(steps, restarts))
         else:
             sampled = _sampled(
                 choice,
@@ -131,7 +136,7 @@ def likeliest_geometry(
                 given=known,
                 streams=_with_copies(streams, len(rows)) if stochastic else None,
                 guide=None if guide_for is None else guide_for(batch),
-                on_step=None if on_step is None else partial(_repeated, on_step, len(tried)),
+                on_step=step,
             )
         errors = judged(sampled, noises=noises_of)
         for k in range(len(tried)):

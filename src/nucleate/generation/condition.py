@@ -137,10 +137,13 @@ class Condition:
 
     @cached_property
     def judges_templates(self) -> bool:
-        """Whether a geometry is given, in part or as a whole, that has a say in elements or further orbits."""
+        """Whether atoms are given, by free coordinates or by a cell they are in, that have a say in what is open.
+
+        What is open are elements or further orbits. A cell alone has no say.
+        """
         given = self.given_template
-        whole = self.lattice is not None and given.knows_coords
-        return given.is_open and (whole or given.has_coords)
+        placed = self.lattice is not None and given.knows_coords
+        return given.is_open and (placed or given.has_coords)
 
     @cached_property
     def constraints(self) -> tuple[TemplateConstraint, ...]:
@@ -155,7 +158,7 @@ class Condition:
             parent: its group, orbits with elements and coordinates, and cell are given.
             opened: ``elements`` or the symbols of those that may be exchanged, ``coords``, ``lattice``, ``orbits``
                 (others may come).
-            **others: further parts of the condition.
+            **others: further parts of the condition; another lattice where that is opened.
 
         Raises:
             ConditionError: nothing is opened, a part is unknown, or given twice.
@@ -171,7 +174,7 @@ class Condition:
                 f"Everything of the parent {parent.formula} is given, say what is open: {parts}."
             )
         for name in ("space_groups", "crystal_system", "template", "lattice"):
-            if others.get(name):
+            if others.get(name) and not (name == "lattice" and "lattice" in wanted):
                 raise ConditionError(
                     f"A parent says the {name.replace('_', ' ').rstrip('s')} already: give one of the two."
                 )
@@ -179,7 +182,7 @@ class Condition:
         template = template_text(
             parent, open_elements=exchanged, coords="coords" not in wanted, complete="orbits" not in wanted
         )
-        cell = None if "lattice" in wanted else parameters_from_lattice(parent.lattice)
+        cell = others.get("lattice") if "lattice" in wanted else parameters_from_lattice(parent.lattice)
         given = {"space_groups": (parent.space_group_number,), "template": template, "lattice": cell}
         return cls(**{**others, **given})
 
@@ -269,11 +272,12 @@ class Condition:
                 f"No number of {self.formula} units ({per_unit} atoms each, at most {MAX_UNITS}) gives {low} to {high} "
                 "atoms per primitive cell."
             )
-        groups = {k: self._groups_with_room(k * per_unit) for k in units}
+        least = -(-self._num_given_atoms() // per_unit)  # what a cell holds already it has room for
+        groups = {
+            k: self._possible_groups() if k == least else self._groups_with_room(k * per_unit) for k in units
+        }
         if not any(groups.values()):
-            if self.template is None:
-                raise ConditionError(self._no_room(units, per_unit))
-            groups = dict.fromkeys(units, self._possible_groups())  # unusual, but orbits in it are given
+            raise ConditionError(self._no_room(units, per_unit))
         return [
             template_constraint(
                 **{**common, "space_groups": groups[k]},
@@ -286,12 +290,13 @@ class Condition:
 
     def _default_most_atoms(self) -> int:
         """``MAX_ATOMS``, or as many as the given orbits have, and as many again where others may come."""
-        given = self.given_template
-        if not given.orbits:
-            return MAX_ATOMS
-        positions = space_group(self.space_groups[0]).wyckoff_positions
-        num_atoms = sum(positions[orbit.position].multiplicity_primitive for orbit in given.orbits)
-        return max(MAX_ATOMS, num_atoms if given.complete else 2 * num_atoms)
+        return max(MAX_ATOMS, self._num_given_atoms() * (1 if self.given_template.complete else 2))
+
+    def _num_given_atoms(self) -> int:
+        """Atoms per primitive cell in the orbits of the template."""
+        given = self.given_template.orbits
+        positions = space_group(self.space_groups[0]).wyckoff_positions if given else ()
+        return sum(positions[orbit.position].multiplicity_primitive for orbit in given)
 
     def _nothing_possible(self, constraints: list[TemplateConstraint]) -> str:
         if self.formula is None:
@@ -304,7 +309,9 @@ class Condition:
         reason = f"{where} {verb} that holds {self.formula} with {cells} atoms per primitive cell"
         reason += " and the orbits given" if self.template is not None else ""
         reason += " without necessarily having a higher group"
-        if self.num_atoms is None or self.template is not None:
+        if self.template is not None:
+            return f"{reason}; ask for other orbits or another formula."
+        if self.num_atoms is None:
             return (
                 f"{reason}; ask for another group (`nucleate feasible --formula {self.formula}` lists them)."
             )
@@ -354,12 +361,9 @@ class Condition:
         return text, volumes
 
     def _groups_with_room(self, num_atoms: int) -> frozenset[int]:
-        """Groups in which the given cell gives so many atoms a believable volume; all where no cell is given.
-
-        All too where all orbits are given: they say how many atoms the cell holds.
-        """
+        """Groups in which the given cell gives so many atoms a believable volume; all where no cell is given."""
         groups = self._possible_groups()
-        if self.cell is None or self.given_template.complete:
+        if self.cell is None:
             return groups
         assert self.formula_counts is not None
         expected = volume_per_atom(self.formula_counts).mean * num_atoms

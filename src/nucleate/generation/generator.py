@@ -201,7 +201,12 @@ class Generator:
         if batch_size is None:
             batch_size = BATCH_SIZE_CPU if self.device.type == "cpu" else BATCH_SIZE
         if candidates is None:
-            candidates = CANDIDATES_FOR_GIVEN if condition.judges_templates and not ranked else 1
+            candidates = CANDIDATES_FOR_GIVEN if condition.judges_templates else 1
+        if ranked and condition.judges_templates:
+            raise ConditionError(
+                "Ranked templates are counted without a look at the given geometry, which has a say here: leave ranked "
+                "out (more candidates do better), or open the coordinates"
+            )
         for name, value in (
             ("n", n),
             ("batch_size", batch_size),

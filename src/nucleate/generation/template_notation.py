@@ -66,8 +66,8 @@ class GivenTemplate:
 
     @property
     def knows_coords(self) -> bool:
-        """Whether the coordinates of all orbits are known: no others come, and those of these are given."""
-        return self.complete and all(orbit.free_coords is not None for orbit in self.orbits)
+        """Whether there are orbits, and the coordinates of them all are given or fixed."""
+        return bool(self.orbits) and all(orbit.free_coords is not None for orbit in self.orbits)
 
 
 def parse_template(text: str, number: int) -> GivenTemplate:

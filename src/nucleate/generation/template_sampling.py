@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from nucleate.crystal.normalizer import normalizer
+from nucleate.crystal.space_group import space_group
 from nucleate.generation.condition import Condition
 from nucleate.models.template_transformer import TemplateBatch, TemplateStates, TemplateTransformer
 from nucleate.processes.joint_process import template_batch
@@ -22,6 +23,9 @@ from nucleate.processes.template_process import (
     sample_templates,
 )
 from nucleate.shapes import Float, Int
+
+_SAME_METRIC = 1e-6
+"""How far the metric of a cell may change, in units of its trace, to count as the same."""
 
 _DRAWS = 1
 """Third number of the seeds of draws that are ranked; those of crystals have two."""
@@ -140,7 +144,8 @@ class RankedTemplate:
 
     Attributes:
         template: the first of the equal ones.
-        share: of all draws, those that gave this template or one that the normalizer or a mirror turns into it.
+        share: of all draws, those that gave this template or an equal one: turned into it by the normalizer or a
+            mirror, or, where a cell is given, by an element of the normalizer that leaves the cell as it is.
     """
 
     template: SampledTemplate
@@ -181,21 +186,32 @@ def ranked_templates(
 
 
 def _keys(drawn: Sequence[SampledTemplate], condition: Condition) -> list[Hashable]:
-    """Equal for templates on which the same crystals can lie.
+    """Equal for templates on which the same crystals lie.
 
-    Templates that the normalizer turns into each other are equal as long as no cell and no coordinates are given that
-    it would turn too.
+    Those that the normalizer or a mirror turns into each other, and where a cell is given those that a part of the
+    normalizer does which leaves the cell as it is.
     """
-    given = condition.given_template
-    if condition.cell is None and not given.has_coords:
+    if condition.cell is None:
         return [crystal.bucket_key for crystal in template_batch(drawn).to_crystals()]
-    coords = [orbit.free_coords or () for orbit in given.orbits]
-    found: list[Hashable] = []
+    kept = {t.space_group_number: _permutations_in_cell(t.space_group_number, condition) for t in drawn}
+    keys: list[Hashable] = []
     for template in drawn:
-        orbits = zip(template.wyckoff_indices.tolist(), template.atomic_numbers.tolist())
-        places = sorted((*orbit, at) for orbit, at in zip_longest(orbits, coords, fillvalue=()))
-        found.append((template.space_group_number, tuple(places)))
-    return found
+        letterings = kept[template.space_group_number][:, template.wyckoff_indices].tolist()
+        elements = template.atomic_numbers.tolist()
+        least = min(sorted(zip(letters, elements, strict=True)) for letters in letterings)
+        keys.append((template.space_group_number, tuple(least)))
+    return keys
+
+
+def _permutations_in_cell(number: int, condition: Condition) -> Int[np.ndarray, "n positions"]:
+    """What the elements of the normalizer that leave the given cell as it is do to the Wyckoff positions."""
+    params = condition.lattice_params(number, num_atoms=1)
+    assert params is not None
+    cell = space_group(number).lattice_subspace.to_lattice(params, num_atoms=1)
+    elements, metric = normalizer(number).elements, cell @ cell.T
+    inverse = np.linalg.inv(elements.linear)
+    changed = np.abs(inverse.mT @ metric @ inverse - metric).max(axis=(1, 2))
+    return np.unique(elements.permutations[changed < _SAME_METRIC * np.trace(metric)], axis=0)
 
 
 @torch.no_grad()

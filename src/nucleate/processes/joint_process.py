@@ -42,6 +42,10 @@ SHARPNESS = 5.0
 weighting of levels; ten times as much tells right elements from wrong ones more often (docs/processes.md)."""
 
 
+_HOPELESS = 1e6
+"""Denoising error of a crystal that has none: it has run away."""
+
+
 @dataclass(frozen=True)
 class Stage:
     """Fields that are drawn together.
@@ -231,11 +235,11 @@ def pick_by_error(
     """Which of its proposals each crystal takes, with probability proportional to ``exp(-SHARPNESS n e)``.
 
     Args:
-        errors: e, the denoising error of what is given.
+        errors: e, the denoising error; one that is not finite counts as very large.
         num_given: n, how many numbers are given.
         levels: a uniform number in [0, 1) for each crystal.
     """
-    logits = -SHARPNESS * num_given * errors
+    logits = -SHARPNESS * num_given * np.nan_to_num(errors, nan=_HOPELESS, posinf=_HOPELESS)
     cumulative = np.exp(logits - logits.max(axis=0)).cumsum(axis=0)
     picks: list[int] = (
         (cumulative <= cumulative[-1] * np.array(levels)).sum(axis=0).clip(max=len(errors) - 1).tolist()

@@ -23,7 +23,7 @@ from nucleate.processes.level_table import LevelTable
 from nucleate.processes.noise_path import path_scale
 from nucleate.processes.schedule import LinearSchedule, Schedule
 from nucleate.processes.solver import Move, Solver, find_solver, ode_move, sde_move
-from nucleate.processes.wyckoff_torus import drift, shifted
+from nucleate.processes.wyckoff_torus import drift, shifted, wrap
 from nucleate.shapes import Bool, Float, Int
 
 Guide = Callable[[CrystalBatch, DenoisedGeometry, Tensor, Tensor], DenoisedGeometry]
@@ -45,13 +45,6 @@ class GivenGeometry:
     lattice_known: Bool[Tensor, "crystals"]
     free_coords: Float[Tensor, "orbits 3"]
     coords_known: Bool[Tensor, "orbits"]
-
-    @classmethod
-    def lattices(cls, template: CrystalBatch, lattice_params: Float[Tensor, "crystals 6"]) -> GivenGeometry:
-        """All lattices given, no coordinates."""
-        crystals = torch.ones(len(template), dtype=torch.bool, device=template.device)
-        orbits = torch.zeros(len(template.position_ids), dtype=torch.bool, device=template.device)
-        return cls(lattice_params, crystals, torch.zeros_like(template.free_coords), orbits)
 
     def is_whole(self, template: CrystalBatch) -> bool:
         """Whether nothing of these crystals' geometry is open."""
@@ -292,10 +285,11 @@ def _anchored(
 ) -> Float[Tensor, "orbits 3"]:
     """The way to the guess with the origin where given coordinates put it.
 
-    A denoiser says nothing of the common shift along polar directions, which given coordinates fix.
+    A denoiser says nothing of the common shift along polar directions, which given coordinates fix. Its guess may be at
+    another copy of a given orbit: differences are those to the nearest one.
     """
-    known = given.coords_known
-    return shifted(x, change, drift(x, given.free_coords - x.free_coords - change, known))
+    missing = wrap(x, given.free_coords - x.free_coords - change)
+    return shifted(x, change, drift(x, missing, given.coords_known))
 
 
 def _all_known(template: CrystalBatch, given: GivenGeometry) -> tuple[Tensor, Tensor]:
