@@ -22,7 +22,6 @@ from nucleate.processes.joint_process import (
     JointProcess,
     free_numbers,
     given_geometry,
-    given_numbers,
     pick_by_error,
     stages,
 )
@@ -262,7 +261,7 @@ def test_the_weight_of_a_geometry_counts_all_its_free_numbers() -> None:
     batch = CrystalBatch.from_crystals([RUTILE, salt, triclinic])
     assert free_numbers(batch).tolist() == [3, 1, 18]
     parts = [GivenParts(None, (None, free[0, :1])), GivenParts(np.array([1.7])), GivenParts(None, (free[0],))]
-    assert given_numbers(batch, given_geometry(batch, parts)).tolist() == [1, 1, 3]
+    assert free_numbers(batch, given_geometry(batch, parts)).tolist() == [1, 1, 3]
 
 
 def test_proposals_are_drawn_by_their_errors(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -123,8 +123,9 @@ def generate(
         int | None,
         typer.Option(
             min=1,
-            help="Geometries drawn per crystal, of which the one the network believes in most stays; where coordinates "
-            "are given and elements or orbits are open, each with a template of its own.  [default: 1, and 16 there]",
+            help="Geometries drawn per crystal, of which the one the network believes in most stays; where atoms are "
+            "given, by coordinates or in their cell, and elements or orbits are open, each with a template of its "
+            "own.  [default: 1, and 16 there]",
         ),
     ] = None,
     ranked: Annotated[

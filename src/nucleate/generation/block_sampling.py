@@ -23,7 +23,7 @@ from nucleate.generation.template_sampling import RankedTemplate, draw_templates
 from nucleate.models.orbit_transformer import OrbitTransformer
 from nucleate.models.template_transformer import TemplateTransformer
 from nucleate.processes.choice import ProcessChoice
-from nucleate.processes.joint_process import given_numbers, pick_by_error, template_batch
+from nucleate.processes.joint_process import free_numbers, pick_by_error, template_batch
 from nucleate.processes.template_process import SampledTemplate, TemplateTemperature
 
 _FURTHER = 2
@@ -171,7 +171,7 @@ def _on_templates(
         exact = sampled.to("cpu", torch.float64)
         if given is not None:
             exact = given.imposed_on(exact)
-        counts = [0] * len(chosen) if given is None else given_numbers(exact, given).tolist()
+        counts = [0] * len(chosen) if given is None else free_numbers(exact, given).tolist()
         rows = zip(exact.to_crystals(), errors.tolist(), counts, strict=True)
         made |= {i: _Made(*row) for i, row in zip(chosen, rows, strict=True)}
     return [made[i] for i in range(len(templates))]

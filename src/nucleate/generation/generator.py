@@ -45,7 +45,7 @@ RESTARTS = 3
 AUTOGUIDANCE = 1.5
 """Measured on held-out templates: 1 and 2 give 1 to 2 points fewer matches (docs/weights.md)."""
 CANDIDATES_FOR_GIVEN = 16
-"""Templates drawn for each crystal of which coordinates are given."""
+"""Templates drawn for each crystal of which atoms are given (``Condition.judges_templates``)."""
 LATTICE_TEMPERATURE = 0.5
 """Measured on held-out templates: 4 points more matches than 1.0 (docs/weights.md)."""
 GUIDANCE: Mapping[str, float] = {"distance": 20.0, "volume": 3.0}
@@ -168,9 +168,10 @@ class Generator:
             autoguidance: how far every guess is led away from that of the weaker network in the weights; by default
                 ``AUTOGUIDANCE`` where they hold one, 0 is without.
             candidates: geometries drawn for each crystal's template, of which the one with the smallest
-                ``denoising_error`` is kept; better geometries for proportionally more time. Where coordinates are given
-                and elements or further orbits are open, each has a template of its own, and one is kept as probably as
-                what is given is likely with it. By default 1, and ``CANDIDATES_FOR_GIVEN`` there.
+                ``denoising_error`` is kept; better geometries for proportionally more time. Where atoms are given
+                by coordinates or in their cell and elements or further orbits are open, each has a template of its own,
+                and one is kept as probably as what is given is likely with it. By default 1, and
+                ``CANDIDATES_FOR_GIVEN`` there.
             ranked: templates drawn beforehand; where it is above 0 the crystals come on the different ones among them,
                 one each, the most frequent first (and once more from the first one when all have come), so that the
                 first crystal is the best answer to a formula. Those before the n-th are the same whatever n is.

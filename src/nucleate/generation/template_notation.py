@@ -13,7 +13,8 @@ from nucleate.crystal.crystal import Crystal
 from nucleate.crystal.space_group import SpaceGroup, space_group
 from nucleate.errors import ConditionError
 from nucleate.generation.checks import shortest_distances
-from nucleate.generation.formula import format_counts, parse_element
+from nucleate.generation.formula import parse_element
+from nucleate.physics.elements import element_symbol
 from nucleate.shapes import Float
 
 OTHERS = "..."
@@ -138,7 +139,7 @@ def template_text(
     for z, position, free in zip(
         crystal.atomic_numbers.tolist(), crystal.positions, crystal.free_coords.tolist()
     ):
-        element = "" if z in open_elements else f"{format_counts({z: 1})}:"
+        element = "" if z in open_elements else f"{element_symbol(z)}:"
         numbers = ",".join(map(repr, free[: position.num_free]))
         words.append(f"{element}{position.label}" + (f"({numbers})" if coords and numbers else ""))
     return " ".join(words if complete else [*words, OTHERS])

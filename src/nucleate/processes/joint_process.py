@@ -247,16 +247,12 @@ def pick_by_error(
     return picks
 
 
-def free_numbers(batch: CrystalBatch) -> Int[Tensor, "crystals"]:
-    """Free coordinates and free lattice parameters of each crystal."""
-    lattice = free_lattice_params(batch.space_group_number).sum(dim=1)
-    return lattice.index_add(0, batch.orbit_to_crystal, batch.num_free)
-
-
-def given_numbers(batch: CrystalBatch, given: GivenGeometry) -> Int[Tensor, "crystals"]:
-    """Free coordinates and free lattice parameters of each crystal that are given."""
-    lattice = free_lattice_params(batch.space_group_number).sum(dim=1) * given.lattice_known
-    return lattice.index_add(0, batch.orbit_to_crystal, batch.num_free * given.coords_known)
+def free_numbers(batch: CrystalBatch, given: GivenGeometry | None = None) -> Int[Tensor, "crystals"]:
+    """Free coordinates and free lattice parameters of each crystal; of these the given ones, if a part is given."""
+    lattice, coords = free_lattice_params(batch.space_group_number).sum(dim=1), batch.num_free
+    if given is not None:
+        lattice, coords = lattice * given.lattice_known, coords * given.coords_known
+    return lattice.index_add(0, batch.orbit_to_crystal, coords)
 
 
 def template_batch(

@@ -154,7 +154,7 @@ def sample_geometry(
         if guide is not None:
             found = guide(crystals, found, *told)
         change = clean_coords_change(crystals, found)
-        if given is not None:
+        if given is not None and given.coords_known.any():
             change = _anchored(crystals, change, given)
         if on_step is not None:
             on_step()
