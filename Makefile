@@ -16,8 +16,9 @@ demo: $(STAMP) ## Grow crystals with the shipped weights (out/grown); encode, re
 	$(BIN)/nucleate generate --formula SrTiO3 -n 8 --seed 0 --out out/grown
 	$(BIN)/nucleate demo --out out/demo
 
+# One thread in each of the two processes: more would share the same cores, and take longer.
 test: $(STAMP) ## Run the whole test suite.
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(STAMP) ## Check style, types and the direction of the imports.
 	$(BIN)/ruff check .
