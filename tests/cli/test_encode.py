@@ -127,7 +127,8 @@ def test_bad_files_are_named_and_the_good_ones_shown(files: Path) -> None:
     (files / "cut.cif").write_text((files / "salt.cif").read_text()[:200])
     (files / "noise.cif").write_bytes(bytes(range(256)))
     (files / "flat.vasp").write_text("flat\n1.0\n1 0 0\n0 1 0\n1 1 0\nNa\n1\nDirect\n0 0 0\n")
-    bad = ["cut.cif", "noise.cif", "flat.vasp", "missing.cif"]
+    (files / "notes.md").write_text("not a structure")
+    bad = ["cut.cif", "noise.cif", "flat.vasp", "notes.md", "missing.cif"]
     result = _encode(*(files / name for name in ["salt.cif", *bad, "iron.extxyz"]), "--json")
     assert result.exit_code == 1
     assert [json.loads(line)["formula"] for line in result.stdout.splitlines()] == ["ClNa", "Fe"]
@@ -136,7 +137,8 @@ def test_bad_files_are_named_and_the_good_ones_shown(files: Path) -> None:
     for name, reason in zip(bad, reasons):
         assert name in reason
         assert len(reason.split(": ", 1)[1]) > 20
-    assert count.startswith("2 of 6 structures encoded")
+        assert reason.count(f"{name}: ") <= 1
+    assert count.startswith("2 of 7 structures encoded")
     assert "Traceback" not in result.output
 
 

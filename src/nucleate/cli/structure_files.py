@@ -26,7 +26,8 @@ def read_structures(files: Iterable[str], max_atoms: int) -> Iterator[Record | R
             for task in source.tasks():
                 yield from source.read(task)
         except (NucleateError, OSError) as error:
-            yield Rejection(file=file, row=None, id=None, reason=sentence(error))
+            reason = sentence(error).removeprefix(f"{file}: ")  # a rejection names its file itself
+            yield Rejection(file=file, row=None, id=None, reason=reason)
 
 
 def read_crystal(file: str, *, symprec: float, max_atoms: int = 1000) -> Crystal:
