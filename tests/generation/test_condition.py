@@ -67,6 +67,8 @@ def test_formulas_are_read_as_pymatgen_reads_them(parts: list[tuple[str, int, in
         ({"elements": ("O",), "excluded": ("O",)}, "O is asked for and at the same time excluded"),
         ({"chemical_system": "Li-O", "elements": ("Fe",)}, "Fe is not in Li-O"),
         ({"num_atoms": (5, 3)}, "5 to 3, is empty"),
+        ({"num_atoms": (1000, 1000)}, "up to 500 atoms per primitive cell can be asked for, got 1000"),
+        ({"formula": "C2000H1999"}, "up to 500 atoms per primitive cell can be asked for, got 3999"),
         ({"template": "a b"}, "of one space group, got 0 groups"),
         ({"template": "a q", "space_groups": (221,)}, "has Wyckoff letters a to n, got 'q'"),
         ({"template": "2a", "space_groups": (221,)}, "is 1a, got '2a'"),

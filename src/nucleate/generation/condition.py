@@ -36,6 +36,10 @@ LATTICE_STRAIN = 1e-3
 """How far a given cell may be from the shape its group asks for, the nearest cell of which replaces it (largest
 principal strain)."""
 
+MOST_ATOMS = 500
+"""Most atoms per primitive cell that can be asked for, eight times as many as the networks were trained on; the
+searches for templates go as deep as there are orbits."""
+
 VOLUME_FACTOR = 1.6
 """How far (as a factor) the volume per atom of a given cell may be from what its composition takes up."""
 
@@ -90,6 +94,11 @@ class Condition:
         if self.num_atoms is not None and not 1 <= self.num_atoms[0] <= self.num_atoms[1]:
             raise ConditionError(
                 f"The range of atoms per primitive cell, {self.num_atoms[0]} to {self.num_atoms[1]}, is empty."
+            )
+        most = max(self.num_atoms[1] if self.num_atoms else 0, sum((self.formula_counts or {}).values()))
+        if most > MOST_ATOMS:
+            raise ConditionError(
+                f"Cells of up to {MOST_ATOMS} atoms per primitive cell can be asked for, got {most}: ask for fewer."
             )
         if not self._possible_groups():
             raise ConditionError(self._no_group_fits())
