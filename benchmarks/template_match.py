@@ -5,7 +5,8 @@ Matched with pymatgen's StructureMatcher at the published tolerances (ltol 0.3, 
 structure itself. Beside it the same with random crystals on the same templates: uniform free coordinates, lattice from
 the noise the network starts from; and, with ``--relaxed FOLDER``, what both become when CHGNet relaxes them inside
 their symmetry (0.05 eV/Å, results kept in the folder; the best point reached where that does not converge, the crystal
-as it was where atoms collide).
+as it was where atoms collide). ``--by`` splits the same figures by number of elements, crystal system or the largest
+orbit, ``--given`` puts the true cell or the true coordinates in, to see which of the two fails.
 
     python benchmarks/template_match.py --data DATA --weights FILE --pool val --size 300 --tries 3
 
@@ -16,7 +17,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ from nucleate.models.checkpoint import load_checkpoint
 from nucleate.models.orbit_transformer import NUM_ELEMENTS
 from nucleate.processes.choice import ProcessChoice
 from nucleate.processes.geometry_flow import GeometryNoise
+from nucleate.processes.sampler import GivenGeometry
 from real_structures import describe_run, print_run, write_json
 from resumable import settle_process
 from sampling_options import add_sampling_options, sampling_settings
@@ -43,6 +45,25 @@ from sampling_options import add_sampling_options, sampling_settings
 STRATA = [(0, 0), (1, 1), (2, 2), (3, 3), (4, 5), (6, 8), (9, 999)]
 HALVES = [(0, 5), (6, 999)]
 """How DiffCSP-Geo's matches per try are published."""
+
+LARGEST_ORBITS = (1, 2, 4, 8, 48)
+"""Upper ends of the classes of the largest orbit, atoms per primitive cell."""
+
+
+def size_class(crystal: Crystal) -> str:
+    """Class of the largest orbit of a crystal."""
+    most = int(crystal.multiplicities_primitive.max())
+    place = next(i for i, high in enumerate(LARGEST_ORBITS) if most <= high)
+    low = LARGEST_ORBITS[place - 1] + 1 if place else 1
+    return f"{low}" if low == LARGEST_ORBITS[place] else f"{low} to {LARGEST_ORBITS[place]}"
+
+
+GROUPINGS: dict[str, Callable[[Crystal], str]] = {
+    "elements": lambda crystal: str(len(set(crystal.atomic_numbers.tolist()))),
+    "system": lambda crystal: crystal.group.crystal_system,
+    "orbit": size_class,
+}
+"""What else matches are split by: number of elements, crystal system, atoms of the largest orbit."""
 
 
 def held_out(data: Path, pool: str, size: int, seed: int) -> list[Crystal]:
@@ -59,8 +80,9 @@ def draw(
     first: int,
     seed: int,
     random: bool,
+    given: str | None = None,
 ) -> list[Crystal]:
-    """One crystal on the template of each, made where the checkpoint's networks are."""
+    """One crystal on the template of each, made where the checkpoint's networks are; the true cell or coords given."""
     device = next(checkpoint.geometry.parameters()).device
     choice = ProcessChoice.from_state(
         checkpoint.process,
@@ -86,11 +108,20 @@ def draw(
                 weak=checkpoint.weak,
                 source=source,
                 guide_for=partial(make_guide, choice, strengths=settings["guidance"]),
+                given=None if given is None else true_part(templates[index], given),
                 **{name: value for name, value in settings.items() if name != "guidance"},
             )
         for i, crystal in zip(chosen, result.to("cpu").to_crystals(), strict=True):
             found[i] = crystal
     return found
+
+
+def true_part(truth: CrystalBatch, part: str) -> GivenGeometry:
+    """The ``lattice`` or the ``coords`` of crystals, given."""
+    all_crystals = torch.ones(len(truth), dtype=torch.bool, device=truth.device)
+    all_orbits = torch.ones(len(truth.position_ids), dtype=torch.bool, device=truth.device)
+    cell, coords = part == "lattice", part == "coords"
+    return GivenGeometry(truth.lattice_params, all_crystals & cell, truth.free_coords, all_orbits & coords)
 
 
 def matches(truth: list[Crystal], tries: list[list[Crystal]]) -> tuple[np.ndarray, np.ndarray]:
@@ -111,17 +142,25 @@ def strata(
     """Match per try, best of all tries and RMSE by number of free coordinates; "0-999" is all."""
     matched, distances = matches(truth, tries)
     free = np.array([c.num_free_coords for c in truth])
-    rows = {}
-    for low, high in [(0, 999), *bounds]:
-        mine = (free >= low) & (free <= high)
-        if mine.any():
-            rows[f"{low}-{high}"] = {
-                "n": int(mine.sum()),
-                "per_try": float(matched[:, mine].mean()),
-                "best": float(matched[:, mine].any(axis=0).mean()),
-                "rmse_unmatched_at_tolerance": float(distances[:, mine].mean()),
-            }
-    return rows
+    found = {f"{low}-{high}": (free >= low) & (free <= high) for low, high in [(0, 999), *bounds]}
+    return {name: scored(matched, distances, mine) for name, mine in found.items() if mine.any()}
+
+
+def scored(matched: np.ndarray, distances: np.ndarray, mine: np.ndarray) -> dict[str, float]:
+    """Match per try, best of all tries and RMSE of some structures."""
+    return {
+        "n": int(mine.sum()),
+        "per_try": float(matched[:, mine].mean()),
+        "best": float(matched[:, mine].any(axis=0).mean()),
+        "rmse_unmatched_at_tolerance": float(distances[:, mine].mean()),
+    }
+
+
+def split(truth: list[Crystal], tries: list[list[Crystal]], kind: str) -> dict[str, dict[str, float]]:
+    """The same by one of ``GROUPINGS``."""
+    matched, distances = matches(truth, tries)
+    labels = np.array([GROUPINGS[kind](crystal) for crystal in truth])
+    return {str(name): scored(matched, distances, labels == name) for name in np.unique(labels)}
 
 
 def relaxed(tries: list[list[Crystal]], folder: Path) -> list[list[Crystal]]:
@@ -136,9 +175,9 @@ def relaxed(tries: list[list[Crystal]], folder: Path) -> list[list[Crystal]]:
     return ends
 
 
-def print_strata(rows: dict[str, dict[str, float]], tries: int) -> None:
+def print_strata(rows: Mapping[str, Mapping[str, float]], tries: int, what: str = "free") -> None:
     for name, row in rows.items():
-        label = "all" if name == "0-999" else f"{name} free"
+        label = "all" if name == "0-999" else f"{name} {what}"
         print(f"  {label:>14}  n {row['n']:4d}  per try {100 * row['per_try']:5.1f} %  best of {tries} "
               f"{100 * row['best']:5.1f} %  rmse {row['rmse_unmatched_at_tolerance']:.3f}")  # fmt: skip
 
@@ -154,6 +193,8 @@ def main() -> None:
     parser.add_argument(
         "--relaxed", type=Path, metavar="FOLDER", help="also after relaxing; keeps energies here"
     )
+    parser.add_argument("--by", nargs="+", choices=GROUPINGS, default=[], help="split by these as well")
+    parser.add_argument("--given", choices=("lattice", "coords"), help="put the true cell or coordinates in")
     parser.add_argument("--device", default="cpu", help="where the network runs, such as cuda")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path)
@@ -179,6 +220,7 @@ def main() -> None:
                 first=k,
                 seed=options.seed,
                 random=kind == "random",
+                given=options.given,
             )
             for k in range(options.tries)
         ]
@@ -189,6 +231,9 @@ def main() -> None:
             + (f"; {settings}" if kind == "network" else "")
         )
         print_strata(figures[kind]["strata"], options.tries)
+        for grouping in options.by:
+            figures[kind][grouping] = split(truth, tries, grouping)
+            print_strata(figures[kind][grouping], options.tries, grouping)
         print(f"  {seconds:.1f} s per 1,000 crystals, {options.device}, one thread", flush=True)
         if options.relaxed:
             print(f"{kind}, relaxed with CHGNet")

@@ -112,3 +112,33 @@ def test_a_network_is_sampled_by_the_process_it_was_trained_with(crystals: dict[
     )
     assert all(np.array_equal(a.free_coords, b.free_coords) for a, b in zip(flow, again))
     assert all(not np.allclose(a.free_coords, b.free_coords) for a, b in zip(flow, other))
+
+
+@pytest.mark.parametrize("variant", ["shipped", "without tensors", "reciprocal", "coarse"])
+def test_products_counted_by_hand_are_those_torch_counts(variant: str) -> None:
+    """To a tenth: the first layer has no vectors to be differentiated, which the hand leaves out."""
+    from network_cost import counted_operations, counts, crystals, network_of, operations_and_bytes
+
+    for number, orbits in ((1, 4), (62, 2)):
+        network, batch = network_of(variant), crystals(number, orbits, 2)
+        n = counts(network, batch)
+        assert n["orbits"] == 2 * orbits
+        assert n["atoms"] == n["orbits"] * (8 if number == 62 else 1)
+        assert (n["stars"] > 0, n["bonds"] > 0) == (variant == "reciprocal", variant == "coarse")
+        by_hand, _ = operations_and_bytes(network.config, n)
+        assert 0.9 < counted_operations(network, batch) / by_hand < 1.1
+
+
+def test_the_cost_of_each_term_is_found_again() -> None:
+    from network_cost import TERMS, explain
+
+    cost = {"batch": 1e-3, "orbits": 8e-5, "edges": 4e-5}
+    rng = np.random.default_rng(0)
+    rows = [
+        {term: int(rng.integers(1, 1000)) if term in cost else 0 for term in TERMS}
+        for _ in range(len(cost) * 3)
+    ]
+    for row in rows:
+        row["seconds"] = cost["batch"] + sum(cost[term] * row[term] for term in ("orbits", "edges"))
+    assert explain(rows) == pytest.approx(cost)
+    assert [row["fitted"] for row in rows] == pytest.approx([row["seconds"] for row in rows])
