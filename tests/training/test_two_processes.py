@@ -118,3 +118,23 @@ def _crystal_of_second_rank(store_path: Path, config: TrainingConfig) -> tuple[s
         for z in r.crystal.atomic_numbers
         if times[int(z)] == 1
     )
+
+
+def test_the_command_starts_two_processes_and_one_says_what_comes(
+    store_path: Path, small_config: Configs, tmp_path: Path
+) -> None:
+    """``nucleate train --devices 2``, as a user types it."""
+    (tmp_path / "small.yaml").write_text(config_yaml(small_config(part="geometry", max_steps=2)))
+    out = tmp_path / "run"
+    command = [sys.executable, "-m", "nucleate", "train", str(store_path), "--out", str(out), "--devices", "2"]
+    result = subprocess.run(
+        [*command, "--config", str(tmp_path / "small.yaml")],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        timeout=600,
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("weights.safetensors") == 1, result.stdout
+    assert load_checkpoint(out / "weights.safetensors").history.training["geometry"]["processes"] == 2
