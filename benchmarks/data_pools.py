@@ -52,7 +52,18 @@ def sampled_rows(table: pa.Table, n: int, seed: int) -> pa.Table:
 
 def pool_crystals(data: Path, source: str, pool: str, *, n: int, seed: int) -> list[Crystal]:
     """A random sample of at most n crystals of a pool; what cannot be encoded is named and left out."""
-    table = sampled_rows(pool_table(data, source, pool), n, seed)
+    return encoded(sampled_rows(pool_table(data, source, pool), n, seed))
+
+
+def mixed_crystals(data: Path, *, n: int, seed: int) -> list[Crystal]:
+    """The same of the pools ``train`` of all sources together."""
+    return encoded(
+        sampled_rows(pa.concat_tables([pool_table(data, name, "train") for name in SOURCES]), n, seed)
+    )
+
+
+def encoded(table: pa.Table) -> list[Crystal]:
+    """The crystals of a table; what cannot be encoded is named and left out."""
     crystals = []
     for name, cell in zip(table["id"].to_pylist(), cells_of(table)):
         try:

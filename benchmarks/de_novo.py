@@ -4,7 +4,8 @@ For every ``--source`` crystals are asked for with that source's token and nothi
 validity, P1, distances of space groups, Wasserstein distances of density and of the number of elements, uniqueness and
 novelty; beside each the value of a sample of the training crystals of that source, and the ratio of the two. Held out
 is the pool ``val`` of MP-20 (``--pool test`` is for the final table of a release); the other sources have none, so that
-one random half of their training pool stands for it and the other half for the training sample.
+one random half of their training pool stands for it and the other half for the training sample. ``--source any`` asks
+for no source, beside the halves of a sample of all training pools together.
 
     python benchmarks/de_novo.py --data DATA --work RUN -n 10000 --source mp_20 --workers 2 --out de_novo.json
 
@@ -27,7 +28,7 @@ from typing import Any
 import numpy as np
 
 import nucleate
-from data_pools import SOURCES, pool_crystals, pool_store
+from data_pools import SOURCES, mixed_crystals, pool_crystals, pool_store
 from nucleate.crystal import Crystal
 from nucleate.evaluation.composition_validity import smact_verdict
 from nucleate.evaluation.run import evaluate
@@ -47,6 +48,9 @@ SYMPREC = 0.1
 """Tolerance (Å) at which groups are looked for, as in the published comparisons of P1 shares."""
 
 CHUNK = 250
+ANY = "any"
+"""No source asked for."""
+
 LEAST_RATIO = 0.75
 """Distances below this share of the least distance of real crystals are called clashes."""
 
@@ -70,7 +74,11 @@ def make(making: Making) -> tuple[list[Crystal], float, float]:
     generator = nucleate.load(making.weights)
     core, wall = time.process_time(), time.perf_counter()
     made = generator.generate(
-        nucleate.Condition(source=making.source), making.n, making.seed, out=making.folder, **making.settings
+        nucleate.Condition(source=None if making.source == ANY else making.source),
+        making.n,
+        making.seed,
+        out=making.folder,
+        **making.settings,
     )
     return list(made.crystals), time.process_time() - core, time.perf_counter() - wall
 
@@ -119,13 +127,13 @@ def real_samples(
             pool_crystals(data, source, pool, n=n, seed=seed),
             f"pool {pool} of MP-20, of novelty pool val",
         )
-    both = pool_crystals(data, source, "train", n=2 * n, seed=seed)
+    if source == ANY:
+        both, where = mixed_crystals(data, n=2 * n, seed=seed), "all pools train"
+    else:
+        both = pool_crystals(data, source, "train", n=2 * n, seed=seed)
+        where = f"the pool train of {source}"
     half = len(both) // 2
-    return (
-        both[:half],
-        both[half:],
-        f"a random half of the pool train of {source}, the other half beside ours",
-    )
+    return both[:half], both[half:], f"a random half of {where}, the other half beside ours"
 
 
 def compared(
@@ -262,7 +270,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("-n", type=int, default=10_000, help="crystals of each source")
     parser.add_argument(
-        "--source", action="append", choices=tuple(SOURCES), help="may be repeated; mp_20 by default"
+        "--source", action="append", choices=(*SOURCES, ANY), help="may be repeated; mp_20 by default"
     )
     parser.add_argument("--pool", choices=("val", "test"), default="val", help="of MP-20, held out")
     parser.add_argument("--seed", type=int, default=0)

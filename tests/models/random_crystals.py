@@ -1,4 +1,4 @@
-"""Crystals of every family, a small network with random weights, and the same in the full cell in P1."""
+"""Crystals of every family and small networks with random weights."""
 
 from __future__ import annotations
 
@@ -8,12 +8,7 @@ import numpy as np
 import torch
 
 from nucleate.crystal import Crystal, CrystalBatch, space_group
-from nucleate.models.orbit_transformer import (
-    NoisyCrystals,
-    OrbitInputs,
-    OrbitTransformer,
-    OrbitTransformerConfig,
-)
+from nucleate.models.orbit_transformer import NoisyCrystals, OrbitTransformer, OrbitTransformerConfig
 
 SMALL = OrbitTransformerConfig(
     scalars=16, vectors=8, hidden=16, layers=3, heads=2, num_basis=8, num_sources=2
@@ -35,6 +30,7 @@ GROUPS = [
     70,
     82,
     88,
+    92,
     99,
     121,
     141,
@@ -81,49 +77,9 @@ def network(seed: int = 0, config: OrbitTransformerConfig = SMALL) -> OrbitTrans
     return model
 
 
-def noisy(crystals: list[Crystal]) -> NoisyCrystals:
+def noisy(crystals: list[Crystal], dtype: torch.dtype = torch.float64) -> NoisyCrystals:
     """The crystals with some noise levels."""
     n = len(crystals)
-    time = torch.linspace(0.1, 0.9, n, dtype=torch.float64)
-    return NoisyCrystals(
-        CrystalBatch.from_crystals(crystals), time, time.flip(0), torch.ones(n, dtype=torch.int64)
-    )
-
-
-def in_p1(crystal: Crystal) -> tuple[CrystalBatch, np.ndarray]:
-    """The primitive cell in P1, atoms in the order of ``image_coords``, and the rotation of its frame."""
-    cell = crystal.unit_cell("primitive")
-    fit = space_group(1).lattice_subspace.fit(cell.lattice, num_atoms=cell.num_atoms)
-    atoms = np.zeros(cell.num_atoms, dtype=np.int64)
-    full = Crystal(1, fit.params, atoms, cell.atomic_numbers, cell.frac_coords)
-    return CrystalBatch.from_crystals([full]), fit.rotation
-
-
-def full_cell(model: OrbitTransformer, crystal: Crystal, inputs: OrbitInputs):
-    """Message passing over every atom of the primitive cell, each with the inputs of its orbit."""
-    batch, rotation = in_p1(crystal)
-    spread = OrbitInputs(inputs.scalars[torch.tensor(crystal.atom_to_orbit)], inputs.condition)
-    return model.propagate(batch, spread), torch.tensor(rotation)
-
-
-def compare_with_full_cell(model: OrbitTransformer, number: int) -> tuple[float, float]:
-    """Largest relative deviation of forces and stress between orbits and the full cell."""
-    crystal = random_crystal(number)
-    given = noisy([crystal])
-    with torch.no_grad():
-        inputs = model.embed(given)
-        orbits = model.propagate(given.crystals, inputs)
-        full, rotation = full_cell(model, crystal, inputs)
-        atoms = given.crystals.atoms()
-        expanded = (atoms.cart_rotations @ orbits.forces[atoms.orbit][:, :, None])[:, :, 0]
-        forces = full.forces @ rotation
-        stress = rotation.mT @ full.stress @ rotation
-    polar = space_group(number).normalizer.directions.shape[1]
-    if polar:  # P1 floats in every direction, the group only in some: compare what is left of both
-        expanded, forces = expanded - expanded.mean(dim=0), forces - forces.mean(dim=0)
-    # where symmetry leaves no force, what cancels is as large as the stress
-    scale = max(float(forces.abs().max()), float(stress.abs().max()))
-    return (
-        float((expanded - forces).abs().max()) / scale,
-        float((orbits.stress - stress).abs().max() / stress.abs().max()),
-    )
+    time = torch.linspace(0.1, 0.9, n, dtype=dtype)
+    batch = CrystalBatch.from_crystals(crystals, dtype=dtype)
+    return NoisyCrystals(batch, time, time.flip(0), torch.ones(n, dtype=torch.int64))

@@ -1,22 +1,24 @@
-"""The network on orbits equals the full cell in P1, and is blind to every choice that is not physics."""
+"""The network on orbits equals the full cell in P1, batches do not matter, and nothing jumps at the cutoff."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from random_crystals import GROUPS, compare_with_full_cell, network, noisy, random_crystal
+from full_cell import compare_with_full_cell
+from random_crystals import BRANCHED, GROUPS, SMALL, network, noisy, random_crystal
 
 from nucleate.crystal import Crystal, CrystalBatch
-from nucleate.crystal.reencode import mirror_image, random_encoding
+from nucleate.models import orbit_transformer
+from nucleate.models.graph import orbit_graph
 from nucleate.models.orbit_transformer import NoisyCrystals, OrbitTransformerConfig
 
 
 @pytest.mark.parametrize("number", GROUPS)
 def test_orbits_equal_the_full_cell_in_p1(number: int) -> None:
-    force, stress = compare_with_full_cell(network(), number)
-    assert force < 1e-8
-    assert stress < 1e-8
+    assert compare_with_full_cell(network(), random_crystal(number)).largest < 1e-8
 
 
 def test_without_the_rotation_of_features_the_full_cell_is_not_reached(
@@ -60,35 +62,6 @@ def test_forces_lie_in_the_tangent_space(number: int) -> None:
             "ji,ajk,lk->ail", lattice, position.stabiliser_rotations, np.linalg.inv(lattice)
         )
         assert np.abs(rotations @ force - force).max() < 1e-8 * max(1.0, np.abs(forces).max())
-
-
-def pair_distances(crystal: Crystal, forces: np.ndarray) -> np.ndarray:
-    """Invariants of a force field: sorted lengths of the force on every atom of the primitive cell."""
-    return np.sort(np.repeat(np.linalg.norm(forces, axis=1), crystal.multiplicities_primitive))
-
-
-@pytest.mark.parametrize("number", GROUPS)
-def test_forces_are_the_same_for_every_encoding_and_mirrored_for_the_mirror_image(number: int) -> None:
-    model = network()
-    crystal = random_crystal(number)
-    rng = np.random.default_rng(number)
-    variants = [crystal, mirror_image(crystal)]
-    if (
-        number > 15
-    ):  # in oblique systems the noise itself depends on the choice of cell, and so do its invariants
-        variants += [random_encoding(crystal, rng) for _ in range(3)]
-    reference = None
-    for variant in variants:
-        n = torch.full((1,), 0.4, dtype=torch.float64)
-        given = NoisyCrystals(CrystalBatch.from_crystals([variant]), n, n, torch.ones(1, dtype=torch.int64))
-        with torch.no_grad():
-            out = model(given)
-        lengths = pair_distances(variant, out.displacements.numpy())
-        volume = float(out.lattice_params[0, 0])
-        if reference is None:
-            reference = (lengths, volume, out.element_logits)
-        np.testing.assert_allclose(lengths, reference[0], atol=1e-8)
-        assert volume == pytest.approx(reference[1], abs=1e-9)
 
 
 def test_batch_composition_does_not_matter() -> None:
@@ -141,18 +114,66 @@ def test_in_single_precision_other_crystals_of_a_batch_change_no_bit() -> None:
             assert torch.equal(mine, theirs)
 
 
-def test_forces_are_smooth_at_the_cutoff() -> None:
-    """Moving an atom through the radius changes nothing abruptly; a hard cutoff would jump."""
-    model = network()
-    crystal = random_crystal(1)
-    values = []
-    for shift in np.linspace(0, 1e-3, 41):
-        moved = crystal.free_coords.copy()
-        moved[0, 0] += shift
-        given = noisy(
-            [Crystal(1, crystal.lattice_params, crystal.wyckoff_indices, crystal.atomic_numbers, moved)]
-        )
+def steps_across_the_cutoff(config: OrbitTransformerConfig) -> tuple[list[int], np.ndarray]:
+    """Number of edges, and changes of the forces, as one atom moves an image of it from outside r_c to inside.
+
+    The image goes from r_c + 1e-3 to r_c - 1e-3 Å in twenty steps; no other image crosses.
+    """
+    model, crystal = network(config=config), random_crystal(1)
+    batch = CrystalBatch.from_crystals([crystal])
+    wide, radius = orbit_graph(batch, batch.atoms(), radius=1.1 * config.radius), config.radius
+    beyond = wide.distances - radius * wide.length_unit
+    chosen = int(torch.where((wide.target != 0) & (wide.source == 0), beyond.abs(), torch.inf).argmin())
+    towards = -(wide.vectors[chosen] / wide.distances[chosen]).numpy() @ np.linalg.inv(crystal.lattice)
+    counts, values = [], []
+    for left in np.linspace(1e-3, -1e-3, 21):
+        free = crystal.free_coords.copy()
+        free[0] += (float(beyond[chosen]) - left) * towards
+        numbers = crystal.lattice_params, crystal.wyckoff_indices, crystal.atomic_numbers
+        given = noisy([Crystal(1, *numbers, free)])
         with torch.no_grad():
-            values.append(model(given).displacements.numpy())
-    steps = np.abs(np.diff(values, axis=0)).max(axis=(1, 2))
-    assert steps.max() < 5 * np.median(steps) + 1e-9
+            neighbours = model.neighbours(given.crystals)
+            values.append(model(given, neighbours).displacements.numpy())
+        counts.append(len(neighbours.graph.target))
+    return counts, np.abs(np.diff(values, axis=0)).max(axis=(1, 2))
+
+
+@pytest.mark.parametrize("config", [SMALL, BRANCHED], ids=["small", "branched"])
+def test_nothing_jumps_when_an_image_crosses_the_cutoff(config: OrbitTransformerConfig) -> None:
+    counts, steps = steps_across_the_cutoff(config)
+    # the edge and its reverse appear, halfway
+    assert counts == [counts[0]] * 10 + [counts[10]] + [counts[0] + 2] * 10
+    assert steps.max() < 1.1 * np.median(steps)
+
+
+@pytest.mark.parametrize("config", [SMALL, BRANCHED], ids=["small", "branched"])
+def test_without_the_envelope_the_forces_jump_at_the_cutoff(
+    config: OrbitTransformerConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Negative control."""
+    monkeypatch.setattr(orbit_transformer, "envelope", torch.ones_like)
+    counts, steps = steps_across_the_cutoff(config)
+    assert counts[-1] == counts[0] + 2
+    assert steps.argmax() in (9, 10)
+    assert steps.max() > 100 * np.median(steps)
+
+
+@pytest.mark.parametrize("one_hot", [True, False])
+def test_one_hot_elements_have_no_element_vectors(one_hot: bool) -> None:
+    """Other weights of the element vectors change nothing; elements are told apart all the same."""
+    model = network(config=replace(SMALL, one_hot_elements=one_hot))
+    crystals = [random_crystal(1)]
+    other = crystals[0].atomic_numbers.copy()
+    other[0] = 26 if other[0] != 26 else 27
+    crystals.append(replace(crystals[0], atomic_numbers=other))
+    with torch.no_grad():
+        before = [model(noisy([crystal])).pooled for crystal in crystals]
+        model.element_linear.weight.mul_(2.0)
+        after = model(noisy([crystals[0]])).pooled
+        embedded = [model.embed(noisy([crystal])).scalars for crystal in crystals]
+        model.element_embedding.weight.zero_()
+        by_vector = [model.embed(noisy([crystal])).scalars for crystal in crystals]
+    assert float((before[1] - before[0]).abs().max()) > 1e-3
+    assert float((embedded[1] - embedded[0])[0].abs().max()) > 1e-2
+    assert torch.equal(after, before[0]) == one_hot
+    assert torch.equal(*by_vector) == one_hot
