@@ -141,9 +141,6 @@ SQUARED_CELL = (
     6.0  # (cell length / (volume per atom)^(1/3))^2 of a crystal of some 15 atoms: keeps the loss's size
 )
 
-SIZE_LADDER = {"geometry_scalars": 96, "geometry_vectors": 16, "geometry_heads": 4, "geometry_num_basis": 24}
-"""What the networks larger than the small one have in common."""
-
 ARMS = {
     "base": Arm("orbits, Cartesian metric, flow matching, element vectors, adaptive radius"),
     "p1": Arm(
@@ -175,10 +172,16 @@ ARMS = {
     "density": Arm("with the density penalty", {"density_weight": 0.1}),
     "bond_valence": Arm("with the bond valence penalty", {"bond_valence_weight": 0.1}),
     "energy": Arm("with the energy penalty (repulsion)", {"energy_weight": 0.1}),
-    "medium": Arm("0.6 M parameters", {**SIZE_LADDER, "geometry_layers": 4, "geometry_hidden": 64}),
     "large": Arm(
-        "2 M parameters, the sizes of the shipped weights",
-        {**SIZE_LADDER, "geometry_layers": 8, "geometry_hidden": 192, "geometry_tensors": 4},
+        "1.97 M parameters, the sizes of the shipped weights",
+        {
+            "geometry_scalars": 96,
+            "geometry_vectors": 16,
+            "geometry_hidden": 192,
+            "geometry_layers": 8,
+            "geometry_num_basis": 24,
+            "geometry_tensors": 4,
+        },
     ),
 }
 

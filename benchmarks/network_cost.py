@@ -253,7 +253,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=None, help="JSON file for the rows")
     parser.add_argument("--image", type=Path, default=None, help="PNG of the curves")
     given = parser.parse_args()
-    run = describe_run(given)
+    run = describe_run(**vars(given))
     print_run(run)
     torch.set_num_threads(1)
     rows: list[dict[str, Any]] = []
