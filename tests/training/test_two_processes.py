@@ -126,7 +126,17 @@ def test_the_command_starts_two_processes_and_one_says_what_comes(
     """``nucleate train --devices 2``, as a user types it."""
     (tmp_path / "small.yaml").write_text(config_yaml(small_config(part="geometry", max_steps=2)))
     out = tmp_path / "run"
-    command = [sys.executable, "-m", "nucleate", "train", str(store_path), "--out", str(out), "--devices", "2"]
+    command = [
+        sys.executable,
+        "-m",
+        "nucleate",
+        "train",
+        str(store_path),
+        "--out",
+        str(out),
+        "--devices",
+        "2",
+    ]
     result = subprocess.run(
         [*command, "--config", str(tmp_path / "small.yaml")],
         capture_output=True,
