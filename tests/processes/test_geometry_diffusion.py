@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
+from folded_normal import FoldedNormal, folded
 from one_orbit import one_orbit
 from scipy.stats import kstest, norm
 from torch import Tensor
@@ -74,38 +75,41 @@ class ExactDenoiser:
         return Guess(vectors / unit[noisy.orbit_to_crystal][:, None], params)
 
 
-def phases(found: CrystalBatch, centre: CrystalBatch) -> np.ndarray:
-    """Distance along a line from the nearest copy of the centre, in the reference metric, with its sign."""
-    delta = log_map(centre, found.free_coords, lattices=reference_lattices(centre))
-    frame = (reference_lattices(centre).mT @ centre.tables["basis"][centre.position_ids])[:, :, 0]
-    return (torch.linalg.vector_norm(frame, dim=1) * delta[:, 0]).numpy()
+def quantiles(found: CrystalBatch, centre: Crystal) -> np.ndarray:
+    """Where each coordinate lies in the clean distribution about a crystal on 221e, from 0 to 1."""
+    cell = reference_lattices(CrystalBatch.from_crystals([centre]))[0, 0, 0]
+    target = FoldedNormal(centre.free_coords[0, 0], WIDTH / float(cell))
+    return target.cdf(folded(found.free_coords[:, 0])).numpy()
 
 
 LINE = one_orbit(136, "f", np.array([0.29, 0, 0]))  # x,x,0 of rutile: one coordinate, one lattice elongation
-CUBIC_LINE = one_orbit(221, "e", np.array([0.21, 0, 0]))
+# x,0,0 of a cubic cell, where u and -u are one orbit: they are six widths from each other, or 1.5, so that a fifth of
+# the normal distribution is folded back
+CUBIC_LINE, NEAR_ITSELF = (one_orbit(221, "e", np.array([u, 0, 0])) for u in (0.21, 0.05))
 
 
+@pytest.mark.parametrize("crystal", [CUBIC_LINE, NEAR_ITSELF])
 @pytest.mark.parametrize(
     ("solver", "steps"), [("ddim", 50), ("heun", 40), ("multistep", 30), ("ancestral", 80), ("sde", 80)]
 )
-def test_the_exact_score_samples_the_distribution(solver: str, steps: int) -> None:
-    centre = batch_of(CUBIC_LINE)
+def test_the_exact_score_samples_the_distribution(solver: str, steps: int, crystal: Crystal) -> None:
+    centre = batch_of(crystal)
     found = sample_geometry(
         DIFFUSION, centre, ExactDenoiser(centre), noise=noise_for(centre), steps=steps, solver=solver,
         schedule=CosineSchedule(), streams=streams(COUNT),
     )  # fmt: skip
     assert kstest(found.lattice_params[:, 0].numpy(), norm(MEAN, SPREAD).cdf).pvalue > 1e-3
-    # u and -u are the same orbit here; the clean width is far below the period
-    assert kstest(phases(found, centre), norm(0, WIDTH).cdf).pvalue > 1e-3
+    assert kstest(quantiles(found, crystal), "uniform").pvalue > 1e-3
 
 
+@pytest.mark.parametrize("crystal", [CUBIC_LINE, NEAR_ITSELF])
 @pytest.mark.parametrize("wrong", ["coord_factor", "lattice_factor"])
-def test_a_wrong_score_does_not(wrong: str) -> None:
-    centre = batch_of(CUBIC_LINE)
+def test_a_wrong_score_does_not(wrong: str, crystal: Crystal) -> None:
+    centre = batch_of(crystal)
     denoiser = ExactDenoiser(centre, **{wrong: 0.6})
     found = sample_geometry(DIFFUSION, centre, denoiser, noise=noise_for(centre), steps=40)
     lattice = kstest(found.lattice_params[:, 0].numpy(), norm(MEAN, SPREAD).cdf).pvalue
-    coords = kstest(phases(found, centre), norm(0, WIDTH).cdf).pvalue
+    coords = kstest(quantiles(found, crystal), "uniform").pvalue
     assert (coords if wrong == "coord_factor" else lattice) < 1e-6
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+import itertools
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 import pytest
@@ -25,7 +26,8 @@ from nucleate.processes.joint_process import (
     pick_by_error,
     stages,
 )
-from nucleate.processes.template_constraints import template_constraint
+from nucleate.processes.template_constraints import TemplateConstraint, template_constraint
+from nucleate.processes.template_lookahead import Lookahead, NextOrbit, Orbits
 from nucleate.processes.template_process import TemplateState
 from nucleate.processes.wyckoff_torus import cartesian_from_coords, log_map, without_drift
 
@@ -96,11 +98,119 @@ def test_fields_come_in_their_order_and_given_ones_stay_clean(given: set, drawn:
     assert known == set(NEEDS)
 
 
+@dataclass
+class Record:
+    """What a sampling asks for, in order.
+
+    Attributes:
+        drawn: "group", "positions" or "elements" for each choice with more than one option, "geometry" for each pass.
+        levels: levels of coordinates and lattice that the denoiser is told at each pass.
+        templates: groups, positions and elements that it is shown.
+    """
+
+    drawn: list[str] = field(default_factory=list)
+    levels: list[tuple[float, float]] = field(default_factory=list)
+    templates: list[list[int]] = field(default_factory=list)
+
+
+def recorded(monkeypatch: pytest.MonkeyPatch, constraint: TemplateConstraint, parts: GivenParts) -> Record:
+    """The record of one crystal sampled in four passes."""
+    record = Record()
+    next_orbit, elements = Lookahead.next_orbit, Lookahead.elements
+
+    def orbits(self: Lookahead, number: int, placed: Orbits) -> NextOrbit:
+        found = next_orbit(self, number, placed)
+        record.drawn += ["positions"] * (int(found.end) + int(found.positions.sum()) > 1)
+        return found
+
+    def kinds(self: Lookahead, number: int, placed: Orbits, position: int) -> np.ndarray:
+        found = elements(self, number, placed, position)
+        record.drawn += ["elements"] * (int(found.sum()) > 1)
+        return found
+
+    class Listening(Even):
+        def group_logits(self, state: TemplateState) -> Tensor:
+            record.drawn.append("group")
+            assert not (state.positions >= 0).any()
+            return super().group_logits(state)
+
+    def listening(noisy: CrystalBatch, coord_level: Tensor, lattice_level: Tensor) -> Guess:
+        record.drawn.append("geometry")
+        record.levels.append((float(coord_level), float(lattice_level)))
+        record.templates.append(template_of(noisy))
+        return still(noisy, coord_level, lattice_level)
+
+    monkeypatch.setattr(Lookahead, "next_orbit", orbits)
+    monkeypatch.setattr(Lookahead, "elements", kinds)
+    process = JointProcess(ProcessChoice.of_flow(FLOW), lambda constraints: Listening(), listening)
+    made = process.sample([constraint], [parts], generators(1), steps=4).crystals
+    assert all(template == template_of(made) for template in record.templates)
+    return record
+
+
+def template_of(crystals: CrystalBatch) -> list[int]:
+    return torch.cat([crystals.space_group_number, crystals.position_ids, crystals.atomic_numbers]).tolist()
+
+
+GEOMETRY = {"lattice": RUTILE.lattice_params, "coords": tuple(RUTILE.free_coords)}
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "",
+        "group",
+        "elements",
+        "group elements",
+        "group lattice",
+        "group positions",
+        "group positions coords",
+        "group positions elements",
+        "group positions elements lattice",
+        "group positions elements coords",
+        "group positions coords lattice",
+        "group positions elements coords lattice",
+    ],
+)
+def test_sampling_goes_through_the_stages(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is drawn, in which order, and the levels the denoiser is told are those of ``stages``."""
+    known = frozenset(given.split())
+    orbits = [
+        (p if "positions" in known else None, z if "elements" in known else None)
+        for p, z in zip((0, 5), (22, 8))
+    ]
+    constraint = template_constraint(
+        space_groups=[136] if "group" in known else None,
+        orbits=orbits if known & {"positions", "elements"} else (),
+        complete=bool(known & {"positions", "elements"}),
+        max_atoms=14,
+    )
+    parts = GivenParts(
+        GEOMETRY["lattice"] if "lattice" in known else None, GEOMETRY["coords"] if "coords" in known else ()
+    )
+    record = recorded(monkeypatch, constraint, parts)
+    left = list(record.drawn)
+    for stage in stages(known):
+        geometry = not {"coords", "lattice"}.isdisjoint(stage.fields)
+        names = {"geometry"} if geometry else set(stage.fields)
+        own = list(itertools.takewhile(names.__contains__, left))
+        assert set(own) == names
+        left = left[len(own) :]
+        if geometry:
+            for name, told in zip(("coords", "lattice"), zip(*record.levels)):
+                begin, end = stage.levels[name]
+                np.testing.assert_allclose(told, np.linspace(begin, end, len(told) + 1)[:-1])
+    assert not left
+
+
 def test_what_has_no_place_to_stand_is_refused() -> None:
-    with pytest.raises(ConditionError, match="coords are given without group and positions"):
-        stages(frozenset({"coords"}))
+    for alone, needed in (("coords", "group and positions"), ("lattice", "group"), ("positions", "group")):
+        with pytest.raises(ConditionError, match=f"field {alone} can be given only with {needed}$"):
+            stages(frozenset({alone}))
     with pytest.raises(ConditionError, match="no field 'spin'"):
         stages(frozenset({"spin"}))
+    with pytest.raises(ConditionError, match="Wyckoff positions are given, so exactly one space group"):
+        template_constraint(orbits=[(0, None), (5, None)])
     constraint = template_constraint(composition={22: 2, 8: 4})
     with pytest.raises(ConditionError, match="lattice parameters belong to one space group, got 230"):
         joint().sample([constraint], [GivenParts(RUTILE.lattice_params)], generators(1))
@@ -135,7 +245,7 @@ def test_orbits_without_free_coordinates_need_none_to_be_known() -> None:
 
     parts = GivenParts(RUTILE.lattice_params, (None, RUTILE.free_coords[1]))
     joint(listening).sample([constraint], [parts], generators(1), steps=1, proposals=3)
-    assert len(calls) == 3 * len(NOISE_LEVELS) + 1
+    assert len(calls) == 3 * len(NOISE_LEVELS)
 
 
 @pytest.mark.parametrize(
@@ -210,7 +320,7 @@ def test_what_is_given_stands_where_the_crystals_are() -> None:
         lattice_params=batch.lattice_params.to("meta"), free_coords=batch.free_coords.to("meta")
     )
     given = given_geometry(elsewhere, [GivenParts(RUTILE.lattice_params, tuple(RUTILE.free_coords))])
-    tensors = [getattr(given, field.name) for field in fields(given)]
+    tensors = [getattr(given, each.name) for each in fields(given)]
     assert {tensor.device.type for tensor in tensors} == {"meta"}
 
 

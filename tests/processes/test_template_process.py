@@ -12,7 +12,8 @@ from template_enumeration import Orbits, atoms_of, generic, multisets, sub_multi
 
 from nucleate.crystal.tables import group_arrays
 from nucleate.errors import ConditionError
-from nucleate.processes import template_search
+from nucleate.processes import neutral_compositions, template_search
+from nucleate.processes.neutral_compositions import is_neutral
 from nucleate.processes.template_constraints import TemplateConstraint, template_constraint
 from nucleate.processes.template_lookahead import Lookahead, NextOrbit
 from nucleate.processes.template_process import (
@@ -147,6 +148,7 @@ def _as_asked(sample: SampledTemplate, c: TemplateConstraint) -> bool:
         and (c.counts is None or counts == dict(c.counts))
         and c.required <= counts.keys() <= c.allowed
         and c.min_atoms <= sum(counts.values()) <= c.max_atoms
+        and (not c.neutral or is_neutral(tuple(sorted(counts.items()))))
         and generic(sample.space_group_number, orbits)
     )
 
@@ -185,6 +187,21 @@ def test_no_dead_end_where_the_search_gives_up(monkeypatch: pytest.MonkeyPatch) 
     for search in searches:
         search.cache_clear()
     assert all(_as_asked(s, c) for s, c in zip(samples, constraints))
+
+
+def test_no_dead_end_and_no_charge_where_neutral_compositions_are_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With a bound of no element beside the missing ones, NaF in P1 counts as no part of NaMgF3, which it is."""
+    asked = {"required": [9, 11, 12], "allowed": [9, 11, 12], "min_atoms": 5, "max_atoms": 10}
+    neutral, part = template_constraint(**asked, neutral=True), ((0, 9), (0, 11))
+    assert Lookahead(neutral).feasible(1, part)
+    monkeypatch.setattr(neutral_compositions, "MAX_MORE", 0)
+    assert not Lookahead(neutral).feasible(1, part)
+    samples = sample_templates(FixedLogits(), [neutral] * 20, crystal_generators(0, 20))
+    assert all(_as_asked(s, neutral) for s in samples)
+    others = sample_templates(FixedLogits(), [template_constraint(**asked)] * 20, crystal_generators(0, 20))
+    assert np.mean([_as_asked(s, neutral) for s in others]) < 0.5
 
 
 def test_a_known_completion_is_followed_where_nothing_else_is_left(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""The wrapped normal against theta functions, finite differences and the uniform distribution."""
+"""The wrapped normal against theta functions, sums over all copies, finite differences, the uniform distribution."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 from one_orbit import POSITIONS, one_orbit
+from scipy.special import logsumexp
 
-from nucleate.crystal import CrystalBatch
+from nucleate.crystal import Crystal, CrystalBatch
 from nucleate.processes.wrapped_normal import (
     normal_coords,
     normals_of_uniforms,
@@ -23,6 +24,13 @@ from nucleate.processes.wyckoff_torus import orbit_copies, period_vectors
 
 LINES = [
     (n, letter) for n, letter in POSITIONS if one_orbit(n, letter, np.zeros(3)).positions[0].num_free == 1
+]
+
+
+OTHERS = [
+    (n, letter)
+    for n, letter in [*POSITIONS, (205, "d"), (227, "g")]
+    if one_orbit(n, letter, np.zeros(3)).positions[0].num_free > 1
 ]
 
 
@@ -56,6 +64,59 @@ def test_on_a_line_the_density_is_a_theta_function(number: int, letter: str, sha
         exact = mpmath.fsum(mpmath.jtheta(3, mpmath.pi * x, nome) for x in steps) / len(steps)
         if exact > 1e-9:  # far out in the tail the sum over copies within reach is not meant to be exact
             assert float(found[i]) == pytest.approx(float(mpmath.log(exact)), abs=3e-5)
+
+
+def all_copies(clean: Crystal, reach: int) -> np.ndarray:
+    """Points of the orbit on the plane, or in the space, of its representative, from translations up to a reach."""
+    position = clean.positions[0]
+    shifts = np.array(list(itertools.product(range(-reach, reach + 1), repeat=3)), dtype=float)
+    shifts = (shifts[:, None] + clean.group.centring_vectors).reshape(-1, 3)
+    projector = position.basis @ np.linalg.pinv(position.basis)
+    away = (clean.image_coords()[:, None] + shifts).reshape(-1, 3) - position.origin
+    return away[np.abs(away @ projector.T - away).max(axis=1) < 1e-9] + position.origin
+
+
+def brute_force(clean: Crystal, free: np.ndarray, sigma: float) -> tuple[np.ndarray, np.ndarray]:
+    """(ln p relative to the uniform density, distance to the nearest copy in units of sigma) by adding up all copies.
+
+    The density of copies is that of the maps over the volume of the period cell.
+    """
+    position, d = clean.positions[0], clean.positions[0].num_free
+    cell = clean.group.lattice_subspace.reference * position.multiplicity ** (1 / 3)
+    reach = 3 + math.ceil(6 * sigma * np.linalg.norm(np.linalg.inv(cell), axis=0).max())
+    points = free[:, :d] @ position.basis.T + position.origin
+    copies = all_copies(clean, reach)
+    squares = np.array([(((copies - point) @ cell) ** 2).sum(axis=1) for point in points])
+    periods = cell.T @ position.basis @ position.period_lattice
+    volume = math.sqrt(np.linalg.det(periods.T @ periods)) / len(position.identification_linear)
+    front = math.log(volume) - d / 2 * math.log(2 * math.pi * sigma**2)
+    return front + logsumexp(-squares / (2 * sigma**2), axis=1), np.sqrt(squares.min(axis=1)) / sigma
+
+
+@pytest.mark.parametrize(("number", "letter"), OTHERS)
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 1.0])
+def test_in_planes_and_in_space_the_density_adds_up_all_copies(
+    number: int, letter: str, share: float
+) -> None:
+    """Over modes at any distance, over copies as far as noise gets; 5 % more noise is told apart."""
+    clean = copies_of(number, letter, 24)
+    sigma = share * widest_noise(clean)
+    normals = torch.randn(
+        clean.free_coords.shape, generator=torch.Generator().manual_seed(8), dtype=torch.float64
+    )
+    near = clean.free_coords + 1.3 * sigma[:, None] * normal_coords(clean, normals)
+    noisy = spread(clean, 9)
+    noisy = clean.replace(
+        free_coords=torch.where(torch.arange(24)[:, None] < 12, noisy.free_coords, near % 1)
+    )
+    found = wrapped_posterior(noisy, clean.free_coords, sigma).log_density.numpy()
+    crystal = clean[0].to_crystals()[0]
+    exact, distance = brute_force(crystal, noisy.free_coords.numpy(), float(sigma[0]))
+    assert np.abs(found - exact)[distance < 3].max() < 3e-5
+    assert np.abs(found - exact)[distance < 4].max() < 2e-4
+    if share < 0.5:
+        other, _ = brute_force(crystal, noisy.free_coords.numpy(), 1.05 * float(sigma[0]))
+        assert np.abs(found - other)[distance < 3].max() > 0.05
 
 
 @pytest.mark.parametrize(("number", "letter"), POSITIONS)

@@ -36,6 +36,13 @@ NEEDS: Mapping[str, tuple[str, ...]] = {
 }
 """The partial order: a field does not exist before the fields it needs."""
 
+_GIVEN_WITH: Mapping[str, tuple[str, ...]] = {
+    "positions": ("group",),
+    "coords": ("group", "positions"),
+    "lattice": ("group",),
+}
+"""What has to be given with a field, since its values mean nothing without."""
+
 
 SHARPNESS = 5.0
 """How much a denoising error counts per number that is given. The bound of a diffusion model has 1/2, up to the
@@ -67,13 +74,13 @@ def stages(given: frozenset[str] = frozenset()) -> tuple[Stage, ...]:
     on a common time. Elements come with the positions; where the geometry is given it has a say in them.
 
     Raises:
-        ConditionError: a name that is no field, or a given field whose template is not given.
+        ConditionError: a name that is no field, or a field that is given without those it belongs to.
     """
     if unknown := sorted(given - set(NEEDS)):
         raise ConditionError(f"There is no field {unknown[0]!r}; they are {', '.join(NEEDS)}")
-    for name in sorted(given & {"coords"}):
-        if missing := [need for need in ("group", "positions") if need not in given]:
-            raise ConditionError(f"{name} are given without {' and '.join(missing)}, which they belong to")
+    for name in sorted(given & set(_GIVEN_WITH)):
+        if missing := [need for need in _GIVEN_WITH[name] if need not in given]:
+            raise ConditionError(f"The field {name} can be given only with {' and '.join(missing)}")
     drawn = [
         tuple(f for f in fields if f not in given)
         for fields in (("group",), ("positions", "elements"), ("coords", "lattice"))
@@ -179,20 +186,20 @@ class JointProcess:
             )
             templates = [chosen.get(i, template) for i, template in enumerate(templates)]
         batch = template_batch(templates).to(self.device)
-        given = given_geometry(batch, parts)
-        noise = GeometryNoise.draw_by_crystal(batch, streams)
-        crystals = sample_geometry(
-            self.choice.process,
-            batch,
-            self.denoiser,
-            noise=noise,
-            steps=steps,
-            solver=self.choice.solver,
-            schedule=self.choice.schedule,
-            given=given,
-            streams=streams,
-            lattice_variance=self.choice.lattice_variance,
-        )
+        given, crystals = given_geometry(batch, parts), batch
+        if not given.is_whole(batch):
+            crystals = sample_geometry(
+                self.choice.process,
+                batch,
+                self.denoiser,
+                noise=GeometryNoise.draw_by_crystal(batch, streams),
+                steps=steps,
+                solver=self.choice.solver,
+                schedule=self.choice.schedule,
+                given=given,
+                streams=streams,
+                lattice_variance=self.choice.lattice_variance,
+            )
         exact = crystals.to("cpu", torch.float64)
         whole = given_geometry(exact, parts)
         return JointSample(whole.imposed_on(exact), tuple(t.log_prob for t in templates))

@@ -8,7 +8,8 @@ impossible, except the one on a completion already found, so that the end stays 
 With ``neutral`` and the composition open, completions are looked for among the final compositions that differ from the
 present one in the missing required elements and at most two more (``neutral_compositions``). Guaranteed: every template
 ends neutral, and there is no dead end. Not guaranteed: that each neutral template can come about, since a partial one
-that only three more elements could finish counts as impossible.
+that only three more elements could finish, or none of the first ``MAX_TRIED`` compositions, counts as impossible. How
+often that was seen stands in docs/generate.md.
 """
 
 from __future__ import annotations

@@ -22,7 +22,14 @@ UNIFORM_TO = 1e-3
 SWITCH = 0.55
 """Widths (in units of the widest mode's length) above which densities are summed over modes, not copies."""
 
-_COPIES_WITHIN = 5.0  # standard deviations; what lies beyond weighs less than 4e-6 of the nearest
+_COPIES_WITHIN = 5.0
+"""Standard deviations within which copies are added up.
+
+One beyond weighs less than ``exp((r^2 - 25) / 2)`` of the nearest, which is r standard deviations away. ln p was seen
+right to 3e-5 where r < 3 and to 2e-4 where r < 4. Where r > 5 copies as near as the nearest can be missed, along skew
+periods the nearest itself, and ln p is far too low: noise gets there once in 60,000 times or less.
+"""
+
 _MODES_ABOVE = 1e-6
 
 
