@@ -21,6 +21,7 @@ from nucleate.processes.template_process import (
     TemplateState,
     TemplateTemperature,
     crystal_generators,
+    impossible_reason,
     sample_templates,
 )
 
@@ -202,6 +203,14 @@ def test_no_dead_end_and_no_charge_where_neutral_compositions_are_given_up(
     assert all(_as_asked(s, neutral) for s in samples)
     others = sample_templates(FixedLogits(), [template_constraint(**asked)] * 20, crystal_generators(0, 20))
     assert np.mean([_as_asked(s, neutral) for s in others]) < 0.5
+
+
+def test_a_neutral_template_that_is_not_found_is_not_called_impossible() -> None:
+    """One is there: the search for neutral compositions ends at its bound."""
+    elements = [3, 8, 12, 13, 14]
+    asked = {"space_groups": [202], "required": elements, "allowed": elements, "neutral": True}
+    assert "was found for" in impossible_reason(template_constraint(**asked))
+    assert "No template of" in impossible_reason(template_constraint(**{**asked, "neutral": False}))
 
 
 def test_a_known_completion_is_followed_where_nothing_else_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
