@@ -17,11 +17,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+import nucleate
 from nucleate.crystal import Crystal, CrystalBatch
+from nucleate.generation import Generator
 from nucleate.generation.geometry_sampling import network_denoiser, passes_by_size
-from nucleate.models.checkpoint import load_checkpoint
 from nucleate.models.orbit_transformer import Denoised
-from nucleate.processes.choice import ProcessChoice
 from nucleate.processes.geometry_process import GeometryNoise, geometry_losses
 from real_structures import describe_run, print_run, write_json
 from resumable import settle_process
@@ -40,20 +40,14 @@ KINDS: dict[str, Callable[[Crystal], str]] = {"all": lambda _: "", "free": free_
 
 
 @torch.no_grad()
-def losses(checkpoint, truth: list[Crystal], seed: int) -> np.ndarray:
+def losses(generator: Generator, truth: list[Crystal], seed: int) -> np.ndarray:
     """(coordinates, lattice; network, noisy crystal; level; structure)."""
-    choice = ProcessChoice.from_state(
-        checkpoint.process,
-        checkpoint.process_tables,
-        lattice_mean=checkpoint.lattice_mean,
-        lattice_std=checkpoint.lattice_std,
-    )
-    process = choice.process
-    source = 1 + checkpoint.sources.index("mp_20") if "mp_20" in checkpoint.sources else 0
-    network = network_denoiser(checkpoint.geometry, source=source)
+    process = generator.choice.process
+    source = 1 + generator.sources.index("mp_20") if "mp_20" in generator.sources else 0
+    network = network_denoiser(generator.geometry, source=source)
     templates = CrystalBatch.from_crystals(truth, dtype=torch.float32)
     found = np.zeros((2, 2, len(LEVELS), len(truth)))
-    for chosen in passes_by_size(templates, radius=checkpoint.geometry.config.radius):
+    for chosen in passes_by_size(templates, radius=generator.geometry.config.radius):
         clean = templates[torch.tensor(chosen)]
         streams = [torch.Generator().manual_seed(seed * 1_000_003 + i) for i in chosen]
         for row, value in enumerate(LEVELS):
@@ -88,8 +82,7 @@ def main() -> None:
     print_run(run)
     settle_process()
     truth = held_out(options.data, options.pool, options.size, options.seed)
-    checkpoint = load_checkpoint(options.weights)
-    found = losses(checkpoint, truth, options.seed)
+    found = losses(nucleate.load(options.weights), truth, options.seed)
     moving = np.array([crystal.num_free_coords > 0 for crystal in truth])
     figures = {}
     for part, name in enumerate(("coordinates", "lattice")):

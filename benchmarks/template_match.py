@@ -140,7 +140,13 @@ def strata(
     truth: list[Crystal], tries: list[list[Crystal]], bounds: Sequence[tuple[int, int]] = STRATA
 ) -> dict[str, dict[str, float]]:
     """Match per try, best of all tries and RMSE by number of free coordinates; "0-999" is all."""
-    matched, distances = matches(truth, tries)
+    return by_free(truth, *matches(truth, tries), bounds)
+
+
+def by_free(
+    truth: list[Crystal], matched: np.ndarray, distances: np.ndarray, bounds: Sequence[tuple[int, int]]
+) -> dict[str, dict[str, float]]:
+    """``strata`` of what ``matches`` found."""
     free = np.array([c.num_free_coords for c in truth])
     found = {f"{low}-{high}": (free >= low) & (free <= high) for low, high in [(0, 999), *bounds]}
     return {name: scored(matched, distances, mine) for name, mine in found.items() if mine.any()}
@@ -156,9 +162,10 @@ def scored(matched: np.ndarray, distances: np.ndarray, mine: np.ndarray) -> dict
     }
 
 
-def split(truth: list[Crystal], tries: list[list[Crystal]], kind: str) -> dict[str, dict[str, float]]:
+def split(
+    truth: list[Crystal], matched: np.ndarray, distances: np.ndarray, kind: str
+) -> dict[str, dict[str, float]]:
     """The same by one of ``GROUPINGS``."""
-    matched, distances = matches(truth, tries)
     labels = np.array([GROUPINGS[kind](crystal) for crystal in truth])
     return {str(name): scored(matched, distances, labels == name) for name in np.unique(labels)}
 
@@ -229,14 +236,18 @@ def main() -> None:
             for k in range(options.tries)
         ]
         seconds = (time.perf_counter() - start) / options.tries / len(truth) * 1000
-        figures[kind] = {"seconds_per_1000": seconds, "strata": strata(truth, tries, [*STRATA, *HALVES])}
+        found = matches(truth, tries)
+        figures[kind] = {
+            "seconds_per_1000": seconds,
+            "strata": by_free(truth, *found, [*STRATA, *HALVES]),
+        }
         print(
             f"{kind}: {len(truth)} structures of MP-20 {options.pool}, {options.tries} tries"
             + (f"; {settings}" if kind == "network" else "")
         )
         print_strata(figures[kind]["strata"], options.tries)
         for grouping in options.by:
-            figures[kind][grouping] = split(truth, tries, grouping)
+            figures[kind][grouping] = split(truth, *found, grouping)
             print_strata(figures[kind][grouping], options.tries, grouping)
         print(f"  {seconds:.1f} s per 1,000 crystals, {options.device}, one thread", flush=True)
         if options.relaxed:
