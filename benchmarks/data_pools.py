@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,10 +24,10 @@ SOURCES = {
 """Files with a column ``pool``, and what their rows are called by."""
 
 
-def pool_table(data: Path, source: str, pool: str) -> pa.Table:
-    """``id``, ``numbers``, ``lattice``, ``frac_coords`` of the rows of one pool of one file."""
+def pool_table(data: Path, source: str, pool: str, *, more: Sequence[str] = ()) -> pa.Table:
+    """``id``, ``numbers``, ``lattice``, ``frac_coords`` and ``more`` columns of the rows of one pool of one file."""
     name = SOURCES[source]
-    columns = ["pool", name, "numbers", "lattice", "frac_coords"]
+    columns = ["pool", name, "numbers", "lattice", "frac_coords", *more]
     table = pq.read_table(data / f"{source}.parquet", columns=columns)
     table = table.filter(pc.equal(table["pool"], pool)).drop_columns(["pool"])
     ids = pa.array([f"{source}/{value}" for value in table[name].to_pylist()])

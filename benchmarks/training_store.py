@@ -3,7 +3,9 @@
 The pools ``train`` (split train) and ``val`` (split val) of the benchmark data, each record with the data set that it
 comes from. Left out of train, and listed in ``OUT.left_out.csv``, is every structure that pymatgen's StructureMatcher
 (default tolerances) matches with a test structure of MP-20 or MPTS-52 of the same reduced formula; the pool already
-lacks, but for MP-20, every formula of a test set.
+lacks, but for MP-20, every formula of a test set. Band gaps and formation energies come along for the property head,
+where they are PBE values of the Materials Project or of WBM, which uses its settings; those of JARVIS are of another
+functional.
 
     python benchmarks/training_store.py --data DATA --out runs/store
 """
@@ -27,11 +29,23 @@ from data_pools import SOURCES, pool_table
 from nucleate.data import build_store
 
 TEST_SETS = ("mp_20", "mpts_52")
+PROPERTIES = {
+    "mp_20": ("band_gap", "formation_energy_per_atom"),
+    "mpts_52": ("formation_energy_per_atom",),
+    "wbm": ("band_gap", "formation_energy_per_atom"),
+    "mp_40": ("band_gap",),
+}
+"""Columns of the files that are kept as properties, eV and eV/atom."""
 
 
 def sourced_rows(data: Path, source: str, pool: str) -> pa.Table:
-    """``pool_table`` with the data set of every row."""
-    table = pool_table(data, source, pool)
+    """``pool_table`` with the data set and the ``PROPERTIES`` of every row, null where a data set has none."""
+    kept = PROPERTIES.get(source, ())
+    table = pool_table(data, source, pool, more=kept)
+    for name in sorted({name for names in PROPERTIES.values() for name in names}):
+        values = table[name].to_pylist() if name in kept else [None] * len(table)
+        table = table.drop_columns([name]) if name in kept else table
+        table = table.append_column(name, pa.array(values, type=pa.float64()))
     return table.append_column("data_set", pa.array([source] * len(table)))
 
 

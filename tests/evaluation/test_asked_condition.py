@@ -113,6 +113,7 @@ def test_the_condition_of_a_run_is_told_in_the_words_of_the_families(tmp_path: P
         "elements": ["Ti"],
         "num_atoms": [4, 12],
         "space_groups": [221],
+        "properties": {"band_gap": 1.5, "energy": [-2, 0]},
     }
     (tmp_path / "run.json").write_text(f'{{"asked": {{"condition": {condition}}}}}'.replace("'", '"'))
     assert condition_asked(tmp_path) == {
@@ -120,5 +121,7 @@ def test_the_condition_of_a_run_is_told_in_the_words_of_the_families(tmp_path: P
         "required_elements_asked": "Ti",
         "num_atoms_asked": "4-12",
         "space_groups_asked": "221",
+        "band_gap_asked": 1.5,
+        "energy_asked": "[-2, 0]",
     }
     assert condition_asked(tmp_path / "none") == {}

@@ -129,5 +129,17 @@ def test_guidance_by_a_property_moves_it_and_nothing_that_was_asked(
 
 
 def test_weights_that_read_nothing_say_what_to_do() -> None:
-    with pytest.raises(CheckpointError, match="read no properties: train them on a store that has some"):
-        PropertyReader.load(default_weights())
+    with pytest.raises(CheckpointError, match="read no properties: add a head that does"):
+        PropertyReader(load_checkpoint(default_weights()).replace(properties=None))
+
+
+def test_the_shipped_head_tells_salts_from_metals() -> None:
+    """Of crystals it may have seen: a metal has no gap, rock salt a large one and an energy of formation."""
+    reader = PropertyReader.load(default_weights())
+    assert (reader.names, reader.units) == (("band_gap", "formation_energy_per_atom"), ("eV", "eV/atom"))
+    names = {entry.id: entry for entry in load_bundled()}
+    chosen = [encode(names[name].unit_cell).crystal for name in ("al-aluminium", "nacl-rock-salt")]
+    said = reader.predict(chosen)
+    assert abs(said["band_gap"][0]) < 0.3
+    assert said["band_gap"][1] > 3
+    assert said["formation_energy_per_atom"][1] < -1.5

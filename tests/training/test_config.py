@@ -56,7 +56,10 @@ def test_what_was_given_is_known(tmp_path: Path) -> None:
         ({"minutes": 1, "lerning_rate": 3}, "nearest known one is 'learning_rate'"),
         ({"minutes": 1, "batch_size": 1.5}, "batch_size .* must be of type int, got 1.5"),
         ({"minutes": 1, "curriculum": 1}, "curriculum .* must be of type bool"),
-        ({"minutes": 1, "part": "all"}, "part .* is one of geometry, template, both, weak, got 'all'"),
+        (
+            {"minutes": 1, "part": "all"},
+            "part .* is one of geometry, template, both, weak, properties, got 'all'",
+        ),
         ({"minutes": 1, "learning_rate": "fast"}, "must be of type float"),
         ({"minutes": 1, "batch_size": 0}, "batch_size must be greater than 0, got 0"),
         ({"minutes": 1, "same_time": 1.5}, "same_time must be between 0 and 1"),

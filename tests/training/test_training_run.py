@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from killed import Killed, kill_at
 
 from nucleate.data import Store
 from nucleate.errors import CheckpointError, ConfigError, TrainingError
@@ -26,7 +27,7 @@ from nucleate.training.config import TrainingConfig, config_yaml
 from nucleate.training.crystal_stream import load_crystals
 from nucleate.training.geometry_task import GeometryTask
 from nucleate.training.network_module import NetworkModule
-from nucleate.training.recorder import RunRecorder, TrainingProgress
+from nucleate.training.recorder import TrainingProgress
 from nucleate.training.train import train
 
 Configs = Callable[..., TrainingConfig]
@@ -39,22 +40,6 @@ def _weights(path: Path, part: str) -> dict[str, torch.Tensor]:
 
 def _equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
-
-
-class _Killed(BaseException):
-    """What a kill is to the process it hits."""
-
-
-def _kill_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
-    """The process dies in the middle of this step, after others were checkpointed."""
-    original = RunRecorder.on_train_batch_end
-
-    def dying(self: RunRecorder, trainer, pl_module, outputs, batch, batch_idx) -> None:
-        original(self, trainer, pl_module, outputs, batch, batch_idx)
-        if trainer.global_step == step:
-            raise _Killed
-
-    monkeypatch.setattr(RunRecorder, "on_train_batch_end", dying)
 
 
 def test_both_parts_are_trained_and_the_folder_says_so(
@@ -108,8 +93,8 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(
     config = small_config(part=part, accumulate=2, curriculum=True, optimiser=optimiser)
     train(store_path, config, out=tmp_path / "whole")
     with monkeypatch.context() as patch:
-        _kill_at(patch, 6)
-        with pytest.raises(_Killed):
+        kill_at(patch, 6)
+        with pytest.raises(Killed):
             train(store_path, config, out=tmp_path / "killed")
     steps: list[int] = []
     report = train(store_path, config, out=tmp_path / "killed", on_progress=lambda p: steps.append(p.step))
@@ -273,8 +258,8 @@ def test_a_diffusion_with_all_that_is_learned_beside_it_goes_on_after_a_kill(
     )
     train(store_path, config, out=tmp_path / "whole")
     with monkeypatch.context() as patch:
-        _kill_at(patch, 6)
-        with pytest.raises(_Killed):
+        kill_at(patch, 6)
+        with pytest.raises(Killed):
             train(store_path, config, out=tmp_path / "killed")
     train(store_path, config, out=tmp_path / "killed")
     whole, killed = (load_checkpoint(tmp_path / name / "weights.safetensors") for name in ("whole", "killed"))

@@ -92,6 +92,15 @@ def generate(
     neutral: Annotated[
         bool, typer.Option("--neutral", help="Only compositions with oxidation states that sum to zero.")
     ] = False,
+    properties: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--property",
+            metavar="NAME=LO..HI",
+            help="Property as the weights read it, such as band_gap=1..2, band_gap=3.. or one value; may be repeated. "
+            "Of several candidates the first within it is kept, or the nearest.",
+        ),
+    ] = None,
     source: Annotated[
         str | None, typer.Option(help="Data set whose character the crystals should have, such as mp_20.")
     ] = None,
@@ -125,7 +134,7 @@ def generate(
             min=1,
             help="Geometries drawn per crystal, of which the one the network believes in most stays; where atoms are "
             "given, by coordinates or in their cell, and elements or orbits are open, each with a template of its "
-            "own.  [default: 1, and 16 there]",
+            "own. With --property the most that are tried.  [default: 1, 16 there, and 32 with --property]",
         ),
     ] = None,
     ranked: Annotated[
@@ -207,6 +216,8 @@ def generate(
 
     - `nucleate generate --chemical-system Na-Cl -n 20 --candidates 4 --guidance distance=20 --guidance volume=10`
 
+    - `nucleate generate --elements O --property band_gap=2..3 --property formation_energy_per_atom=..-2 -n 8`
+
     - `nucleate generate -n 1000 --neutral --exclude Hg,Pb,Cd --workers 2 --out screening`
     """
     # These load torch; the help text does not need it.
@@ -215,6 +226,7 @@ def generate(
     from nucleate.generation.condition import Condition  # noqa: PLC0415
     from nucleate.generation.formula import parse_elements  # noqa: PLC0415
     from nucleate.generation.generator import load  # noqa: PLC0415
+    from nucleate.generation.property_targets import parse_property  # noqa: PLC0415
 
     keep_freed_memory()
 
@@ -233,6 +245,7 @@ def generate(
         "template": template,
         "lattice": None if lattice is None else parse_lattice(lattice),
         "neutral": neutral,
+        "properties": dict(map(parse_property, properties or ())),
         "source": source,
     }
     if parent is None and (opened is not None or symprec is not None):
@@ -266,10 +279,17 @@ def generate(
             ),
         )
     output = Console(highlight=False)
-    output.print(_table(result.rows[:_MAX_SHOWN]))
+    output.print(_table(result.rows[:_MAX_SHOWN], output.width))
     if len(result.rows) > _MAX_SHOWN:
         output.print(f"... and {len(result.rows) - _MAX_SHOWN:,} more")
     output.print(_summary(result.rows))
+    for target in condition.targets:
+        values = [row.predicted[target.name] for row in result.rows]
+        met = f", {sum(target.low <= value <= target.high for value in values):,} within"
+        output.print(
+            f"{target.name} asked {target.text}: {min(values):.3g} to {max(values):.3g}"
+            f"{met if target.low < target.high else ''}, as the weights read it"
+        )
     output.print(
         f"Written to {escape(str(out))}: crystals/*.cif, crystals.csv, crystals.parquet, run.json",
         soft_wrap=True,
@@ -375,21 +395,27 @@ def parse_device(text: str) -> Any:
     return device
 
 
-def _table(rows: Sequence[GeneratedRow]) -> Table:
+def _table(rows: Sequence[GeneratedRow], width: int) -> Table:
+    """What people look at first; orbits are cut off where the terminal ends."""
     from rich.table import Table  # noqa: PLC0415  (not needed for the help text)
 
     table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("id", no_wrap=True, min_width=max((len(row.id) for row in rows), default=2))
+    widest = max((len(row.id) for row in rows), default=2)
+    table.add_column("id", no_wrap=True, min_width=widest)
     ranked = any(row.template_share is not None for row in rows)
-    for title in (*(("share",) if ranked else ()), "atoms", "group", "found", "g/cm³", "min Å"):
+    names = list(rows[0].predicted) if rows else []
+    titles = (*(("share",) if ranked else ()), *names, "atoms", "group", "found", "g/cm³", "min Å")
+    for title in titles:
         table.add_column(title, justify="right", no_wrap=True, min_width=len(title))
     table.add_column("neutral", no_wrap=True, min_width=7)
-    table.add_column("orbits", overflow="ellipsis", no_wrap=True)
+    left = width - widest - sum(2 + max(5, len(title)) for title in (*titles, "neutral")) - 2
+    table.add_column("orbits", overflow="ellipsis", no_wrap=True, max_width=max(left, len("orbits")))
     for row in rows:
         found = "" if row.space_group is None else str(row.space_group)
         table.add_row(
             row.id,
             *([f"{row.template_share:.1%}"] if row.template_share is not None else []),
+            *(f"{value:.2f}" for value in row.predicted.values()),
             str(row.num_atoms),
             str(row.space_group_asked),
             found if row.space_group == row.space_group_asked else f"[yellow]{found}[/yellow]",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -24,6 +25,7 @@ class Part(StrEnum):
     TEMPLATE = "template"
     BOTH = "both"
     WEAK = "weak"
+    PROPERTIES = "properties"
 
 
 def train(
@@ -47,8 +49,13 @@ def train(
     part: Annotated[
         Part | None,
         typer.Option(
-            help="Which network to train; weak adds to --init the small one that autoguidance leads away from."
+            help="What to train: geometry, template or both; weak adds to --init the small network that autoguidance "
+            "leads away from, properties a head that reads properties off the geometry network of --init."
         ),
+    ] = None,
+    properties: Annotated[
+        str | None,
+        typer.Option(help="Numeric properties of the store to learn, such as band_gap,formation_energy."),
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Another seed, another training.")] = None,
     devices: Annotated[
@@ -72,6 +79,8 @@ def train(
 
     - `nucleate train store --init runs/first/weights.safetensors --part weak --minutes 10 --out runs/guided`
 
+    - `nucleate train store --init shipped --part properties --properties band_gap --minutes 5 --out runs/gaps`
+
     - `nucleate train store --config big.yaml --devices 4 --out runs/big`
     """
     # These load torch and lightning; the help text needs neither.
@@ -84,6 +93,9 @@ def train(
         "minutes": minutes,
         "max_steps": max_steps,
         "part": None if part is None else part.value,
+        "properties": None
+        if properties is None
+        else [name for name in re.split(r"[\s,]+", properties) if name],
         "seed": seed,
         "devices": devices,
     }

@@ -156,14 +156,17 @@ def condition_asked(path: Path) -> dict[str, Any]:
     """What the condition in ``run.json`` asks, under the names that families read.
 
     ``formula_asked``, ``chemical_system_asked`` (``Li-Fe-O``), ``elements_asked`` (the only ones that may occur),
-    ``required_elements_asked``, ``excluded_elements_asked``, ``num_atoms_asked`` (``4-12``), and any other part
-    as ``NAME_asked``.
+    ``required_elements_asked``, ``excluded_elements_asked``, ``num_atoms_asked`` (``4-12``), properties by their own
+    names (a number, or ``[low, high]`` as text, which is no target), and any other part as ``NAME_asked``.
     """
     try:
         condition = json.loads((path / "run.json").read_text(encoding="utf-8"))["asked"]["condition"]
         given = {name: value for name, value in condition.items() if value not in (None, [], {}, "", False)}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
+    properties = given.pop("properties", None)
+    for name, value in properties.items() if isinstance(properties, Mapping) else ():
+        given[name] = json.dumps(value) if isinstance(value, list) else value
     names = {"allowed": "elements", "elements": "required_elements", "excluded": "excluded_elements"}
     return {f"{names.get(name, name)}_asked": _as_asked(value) for name, value in given.items()}
 

@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 
+from nucleate.crystal.batch import CrystalBatch
 from nucleate.crystal.crystal import Crystal
 from nucleate.generation.candidates import likeliest_geometry, num_passes
 from nucleate.generation.checks import GeneratedRow, check_crystal
 from nucleate.generation.condition import Condition
 from nucleate.generation.geometry_sampling import (
+    LEAST_CRYSTALS,
+    filled_up,
     given_parts,
     make_guide,
     passes_by_size,
 )
+from nucleate.generation.property_targets import first_wanted
 from nucleate.generation.template_sampling import RankedTemplate, draw_templates
 from nucleate.models.orbit_transformer import OrbitTransformer
+from nucleate.models.property_head import PropertyHead, pooled_features
 from nucleate.models.template_transformer import TemplateTransformer
 from nucleate.processes.choice import ProcessChoice
 from nucleate.processes.joint_process import free_numbers, pick_by_error, template_batch
 from nucleate.processes.template_process import SampledTemplate, TemplateTemperature
+from nucleate.shapes import Bool
 
 _FURTHER = 2
 """Third number of the seeds of a crystal's further templates; draws that are ranked have 1."""
@@ -39,6 +45,7 @@ class Networks:
     template: TemplateTransformer
     choice: ProcessChoice
     device: torch.device
+    head: PropertyHead | None = None
 
 
 @dataclass(frozen=True)
@@ -68,11 +75,12 @@ class SamplingSettings:
 
 @dataclass(frozen=True)
 class _Made:
-    """A crystal, how far the network sends it away from itself, and how many of its numbers are given."""
+    """A crystal, how far the network sends it away from itself, how many of its numbers are given, its properties."""
 
     crystal: Crystal
     denoising_error: float
     num_given: int
+    properties: tuple[float, ...] = ()
 
 
 def sampled_block(
@@ -90,37 +98,135 @@ def sampled_block(
     e the denoising error of the crystal, a given lattice included. That is sampling by importance, as in
     ``JointProcess.sample``: the template network proposes, knowing nothing of the coordinates, and the weight stands
     for their likelihood.
+
+    Where properties are asked for, the candidates have a template each too, and the first that has the properties is
+    kept: sampling by rejection from what the networks give without that wish. No more candidates are made than are
+    looked at.
     """
-    streams = [np.random.default_rng([settings.seed, i]) for i in indices]
     shares: list[float | None] = [None] * len(indices)
-    tries = settings.candidates if condition.judges_templates else 1
-    drawers = [
-        np.random.default_rng([settings.seed, i, _FURTHER, k]) if k else stream
-        for i, stream in zip(indices, streams, strict=True)
-        for k in range(tries)
-    ]
     if ranking:
         chosen = [ranking[i % len(ranking)] for i in indices]
-        templates, shares = [one.template for one in chosen], [one.share for one in chosen]
+        shares = [one.share for one in chosen]
+        report(0.2)
+        seeds = _seeds(_streams(settings, [(i, 0) for i in indices]))
+        made = _on_templates(networks, condition, settings, [one.template for one in chosen], seeds, report)
+    elif condition.judges_templates:
+        made = _judged(networks, condition, settings, indices, report)
+    elif condition.properties:
+        made = _first_wanted(networks, condition, settings, indices, report)
     else:
-        templates = draw_templates(networks.template, condition, drawers, **settings.of_templates())
-    report(0.2)
-    seeds = [int(drawer.integers(2**63)) for drawer in drawers]
-    made = _on_templates(networks, condition, settings, templates, seeds, tries, report)
-    if tries > 1:
-        levels = [stream.random() for stream in streams]
-        made = [_picked(made[k * tries : (k + 1) * tries], level) for k, level in enumerate(levels)]
+        streams = _streams(settings, [(i, 0) for i in indices])
+        made = _proposed(networks, condition, settings, streams, report)
+    names = [target.name for target in condition.targets]
     rows = [
-        check_crystal(i, one.crystal, denoising_error=one.denoising_error, template_share=share)
+        check_crystal(
+            i,
+            one.crystal,
+            denoising_error=one.denoising_error,
+            template_share=share,
+            predicted=dict(zip(names, one.properties, strict=True)),
+        )
         for i, one, share in zip(indices, made, shares, strict=True)
     ]
     return rows, [one.crystal for one in made]
 
 
-def _picked(candidates: Sequence[_Made], level: float) -> _Made:
-    """One of the candidates for a crystal, drawn by how well they agree with what is given."""
-    errors = np.array([[candidate.denoising_error] for candidate in candidates])
-    return candidates[pick_by_error(errors, np.array([candidates[0].num_given]), [level])[0]]
+def _judged(
+    networks: Networks,
+    condition: Condition,
+    settings: SamplingSettings,
+    indices: Sequence[int],
+    report: Callable[[float], None],
+) -> list[_Made]:
+    """Of each crystal's candidates one, drawn by how well they agree with what is given.
+
+    Where properties are asked for, those alone count that have them, or the nearest if none has.
+    """
+    tries = settings.candidates
+    streams = _streams(settings, [(i, k) for i in indices for k in range(tries)])
+    made = _proposed(networks, condition, settings, streams, report, judged=tries)
+    picked = []
+    for first in range(0, len(made), tries):
+        mine = made[first : first + tries]
+        if condition.properties:
+            has, best = _wanted(networks, condition, mine)
+            mine = [one for one, it_has in zip(mine, has) if it_has] or [mine[best]]
+        errors = np.array([[one.denoising_error] for one in mine])
+        level = streams[first].random()
+        picked.append(mine[pick_by_error(errors, np.array([mine[0].num_given]), [level])[0]])
+    return picked
+
+
+def _first_wanted(
+    networks: Networks,
+    condition: Condition,
+    settings: SamplingSettings,
+    indices: Sequence[int],
+    report: Callable[[float], None],
+) -> list[_Made]:
+    """Of each crystal's candidates the first that has the properties asked for, or the nearest of all.
+
+    Candidates are made in rounds, for the crystals that lack one, and twice as many in each.
+    """
+    most, size, done = settings.candidates, 1, 0
+    made: dict[int, list[_Made]] = {i: [] for i in indices}
+    kept: dict[int, _Made] = {}
+    while done < most and (left := [i for i in indices if i not in kept]):
+        # as many as fill a pass, whatever is left
+        size = min(most - done, max(size, -(-LEAST_CRYSTALS // len(left))))
+        wanted = [(i, k) for i in left for k in range(done, done + size)]
+        share, before = size / most, done / most
+
+        def report_round(part: float, share: float = share, before: float = before) -> None:
+            report(before + share * part)
+
+        found = _proposed(networks, condition, settings, _streams(settings, wanted), report_round)
+        for place, i in enumerate(left):
+            made[i] += found[place * size : (place + 1) * size]
+            has, best = _wanted(networks, condition, made[i])
+            if has.any() or done + size == most:
+                kept[i] = made[i][best]
+        done, size = done + size, 2 * size
+    return [kept[i] for i in indices]
+
+
+def _wanted(
+    networks: Networks, condition: Condition, made: Sequence[_Made]
+) -> tuple[Bool[np.ndarray, "candidates"], int]:
+    assert networks.head is not None
+    config = networks.head.config
+    spreads = [config.stds[config.names.index(target.name)] for target in condition.targets]
+    return first_wanted(condition.targets, np.array([one.properties for one in made]), spreads)
+
+
+def _proposed(
+    networks: Networks,
+    condition: Condition,
+    settings: SamplingSettings,
+    streams: Sequence[np.random.Generator],
+    report: Callable[[float], None],
+    *,
+    judged: int = 1,
+) -> list[_Made]:
+    """A crystal of each stream, on a template of its own; errors of each ``judged`` in a row can be compared."""
+    templates = draw_templates(networks.template, condition, streams, **settings.of_templates())
+    report(0.2)
+    one = replace(settings, candidates=1) if judged > 1 or condition.properties else settings
+    seeds = _seeds(streams)
+    judges = [seeds[k - k % judged] + 1 for k in range(len(seeds))] if judged > 1 else None
+    return _on_templates(networks, condition, one, templates, seeds, report, judges=judges)
+
+
+def _streams(settings: SamplingSettings, wanted: Sequence[tuple[int, int]]) -> list[np.random.Generator]:
+    """Random streams of candidates, as (crystal, number); the first of each crystal has that of the crystal."""
+    return [
+        np.random.default_rng([settings.seed, i, _FURTHER, k] if k else [settings.seed, i]) for i, k in wanted
+    ]
+
+
+def _seeds(streams: Sequence[np.random.Generator]) -> list[int]:
+    """What the geometry of each crystal is drawn with."""
+    return [int(stream.integers(2**63)) for stream in streams]
 
 
 def _on_templates(
@@ -129,13 +235,14 @@ def _on_templates(
     settings: SamplingSettings,
     templates: Sequence[SampledTemplate],
     seeds: Sequence[int],
-    tries: int,
     report: Callable[[float], None],
+    *,
+    judges: Sequence[int] | None = None,
 ) -> list[_Made]:
-    """A crystal on each template; with several tries per crystal the candidates are these."""
+    """A crystal on each template; ``judges`` seed the noise that errors are measured with, of given parts too."""
     whole = template_batch(templates).to(networks.device)
     passes = passes_by_size(whole, radius=networks.geometry.config.radius)
-    candidates = settings.candidates if tries == 1 else 1
+    candidates = settings.candidates
     total, done = len(passes) * candidates * num_passes(settings.steps, settings.restarts), 0
 
     def on_step() -> None:
@@ -152,9 +259,7 @@ def _on_templates(
             networks.choice,
             batch,
             [torch.Generator().manual_seed(seeds[i]) for i in chosen],
-            judges=[torch.Generator().manual_seed(seeds[i - i % tries] + 1) for i in chosen]
-            if tries > 1
-            else None,
+            judges=None if judges is None else [torch.Generator().manual_seed(judges[i]) for i in chosen],
             weak=networks.weak,
             autoguidance=settings.autoguidance,
             restarts=settings.restarts,
@@ -164,7 +269,7 @@ def _on_templates(
             mixed_precision=settings.mixed_precision,
             steps=settings.steps,
             given=None if given is None else given.to(batch),
-            judge_given=tries > 1,
+            judge_given=judges is not None,
             guide_for=partial(make_guide, networks.choice, strengths=dict(settings.guidance)),
             on_step=on_step,
         )
@@ -172,6 +277,21 @@ def _on_templates(
         if given is not None:
             exact = given.imposed_on(exact)
         counts = [0] * len(chosen) if given is None else free_numbers(exact, given).tolist()
-        rows = zip(exact.to_crystals(), errors.tolist(), counts, strict=True)
+        properties = _properties(networks, condition, exact)
+        rows = zip(exact.to_crystals(), errors.tolist(), counts, properties, strict=True)
         made |= {i: _Made(*row) for i, row in zip(chosen, rows, strict=True)}
     return [made[i] for i in range(len(templates))]
+
+
+@torch.no_grad()
+def _properties(networks: Networks, condition: Condition, crystals: CrystalBatch) -> list[tuple[float, ...]]:
+    """The properties asked for, of every crystal; the same whatever is beside it in the pass."""
+    if not condition.properties:
+        return [()] * len(crystals)
+    assert networks.head is not None
+    names = networks.head.config.names
+    rows = torch.tensor(filled_up(list(range(len(crystals)))))
+    batch = crystals[rows].to(networks.device, torch.float32)
+    values = networks.head(pooled_features(networks.geometry, batch))[: len(crystals)].double().cpu()
+    wanted = [names.index(target.name) for target in condition.targets]
+    return [tuple(row) for row in values[:, wanted].tolist()]

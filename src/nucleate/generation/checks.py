@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -53,6 +53,7 @@ class GeneratedRow:
         charge_neutral: one element, metals only, or oxidation states that sum to zero.
         problem: why a check could not be made, or which orbit has run onto a more special position; empty as a
             rule.
+        predicted: properties that were asked for, as the weights read them; columns ``predicted_NAME`` of tables.
     """
 
     id: str
@@ -76,6 +77,7 @@ class GeneratedRow:
     template_share: float | None
     charge_neutral: bool
     problem: str = ""
+    predicted: Mapping[str, float] = field(default_factory=dict)
 
 
 def crystal_id(index: int, crystal: Crystal) -> str:
@@ -84,9 +86,14 @@ def crystal_id(index: int, crystal: Crystal) -> str:
 
 
 def check_crystal(
-    index: int, crystal: Crystal, *, denoising_error: float = math.nan, template_share: float | None = None
+    index: int,
+    crystal: Crystal,
+    *,
+    denoising_error: float = math.nan,
+    template_share: float | None = None,
+    predicted: Mapping[str, float] | None = None,
 ) -> GeneratedRow:
-    """The row of a crystal, made with this denoising error on a template of this share."""
+    """The row of a crystal, made with this denoising error on a template of this share; properties as predicted."""
     problems: list[str] = []
     nearest = ratio = math.nan
     try:
@@ -126,6 +133,7 @@ def check_crystal(
         template_share=template_share,
         charge_neutral=is_neutral(tuple(counts.items())),
         problem="; ".join(problems),
+        predicted=predicted or {},
     )
 
 

@@ -15,6 +15,7 @@ from nucleate.crystal.space_group import space_group
 from nucleate.crystal.tables import group_names
 from nucleate.errors import ConditionError, InvalidStructureError
 from nucleate.generation.formula import format_counts, parse_element, parse_elements, parse_formula
+from nucleate.generation.property_targets import Asked, PropertyTarget, property_targets
 from nucleate.generation.template_notation import GivenTemplate, check_places, parse_template, template_text
 from nucleate.models.template_transformer import MAX_UNITS
 from nucleate.physics.elements import element_symbol
@@ -57,7 +58,7 @@ class Condition:
         allowed: the only elements that may occur.
         excluded: elements that may not occur.
         chemical_system: ``Li-Fe-O``: exactly these elements, each of them.
-        num_atoms: (fewest, most) atoms.
+        num_atoms: (fewest, most) atoms, or one number, which then is both.
         space_groups: numbers of the groups it may have.
         crystal_system: triclinic, monoclinic, orthorhombic, tetragonal, trigonal, hexagonal or cubic.
         template: all orbits by Wyckoff letter, such as ``a b c`` or ``Sr:1a Ti:1b O:3c``, with the free coordinates
@@ -65,6 +66,9 @@ class Condition:
         lattice: conventional cell a, b, c in Å and alpha, beta, gamma in degrees, in the standard setting. It may be a
             strain of ``LATTICE_STRAIN`` off the shape its group asks for; the nearest cell of that shape is taken.
         neutral: only compositions that can be charge neutral.
+        properties: values and ranges of properties as the weights read them, such as ``{"band_gap": (1, 2)}``, with
+            None for an open end. Unlike the rest they are not obeyed exactly: of several candidates with a template
+            each, the first that has them is kept, or the nearest.
         source: data set whose character the crystals should have; by default all of them.
 
     Raises:
@@ -76,26 +80,29 @@ class Condition:
     allowed: tuple[str, ...] | None = None
     excluded: tuple[str, ...] = ()
     chemical_system: str | None = None
-    num_atoms: tuple[int, int] | None = None
+    num_atoms: tuple[int, int] | int | None = None
     space_groups: tuple[int, ...] = ()
     crystal_system: str | None = None
     template: str | None = None
     lattice: tuple[float, float, float, float, float, float] | None = None
     neutral: bool = False
+    properties: Mapping[str, Asked] | tuple[PropertyTarget, ...] = ()
     source: str | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "properties", self.targets)
+        object.__setattr__(self, "num_atoms", self.atom_range)
         if self.formula is not None and self.chemical_system is not None:
             raise ConditionError("A formula says its chemical system already: give one of the two.")
         if self.allowed is not None and self.chemical_system is not None:
             raise ConditionError(
                 "A chemical system says which elements are allowed already: give one of the two."
             )
-        if self.num_atoms is not None and not 1 <= self.num_atoms[0] <= self.num_atoms[1]:
+        if self.atom_range is not None and not 1 <= self.atom_range[0] <= self.atom_range[1]:
             raise ConditionError(
-                f"The range of atoms per primitive cell, {self.num_atoms[0]} to {self.num_atoms[1]}, is empty."
+                f"The range of atoms per primitive cell, {self.atom_range[0]} to {self.atom_range[1]}, is empty."
             )
-        most = max(self.num_atoms[1] if self.num_atoms else 0, sum((self.formula_counts or {}).values()))
+        most = max(self.atom_range[1] if self.atom_range else 0, sum((self.formula_counts or {}).values()))
         if most > MOST_ATOMS:
             raise ConditionError(
                 f"Cells of up to {MOST_ATOMS} atoms per primitive cell can be asked for, got {most}: ask for fewer."
@@ -110,6 +117,17 @@ class Condition:
             check_places(self.given_template, self.space_groups[0], self.cell)
 
     # ---- what is given, as numbers -----------------------------------------------------------------------------
+
+    @property
+    def atom_range(self) -> tuple[int, int] | None:
+        """(fewest, most) atoms."""
+        asked = self.num_atoms
+        return (asked, asked) if isinstance(asked, int) else asked
+
+    @property
+    def targets(self) -> tuple[PropertyTarget, ...]:
+        """The properties asked for."""
+        return property_targets(self.properties)
 
     @cached_property
     def formula_counts(self) -> dict[int, int] | None:
@@ -198,10 +216,11 @@ class Condition:
     def to_dict(self) -> dict[str, Any]:
         """The parts that are given, as JSON takes them."""
         given = {f.name: getattr(self, f.name) for f in fields(self)}
+        given["properties"] = {target.name: target.to_json() for target in self.targets}
         return {
             name: list(value) if isinstance(value, tuple) else value
             for name, value in given.items()
-            if value not in (None, (), False)
+            if value not in (None, (), False, {})
         }
 
     @classmethod
@@ -247,7 +266,7 @@ class Condition:
 
     def _constraints(self) -> list[TemplateConstraint]:
         """One constraint per number of formula units, or a single one; contradictions are refused here."""
-        low, high = self.num_atoms or (1, self._default_most_atoms())
+        low, high = self.atom_range or (1, self._default_most_atoms())
         common: dict[str, Any] = {
             "space_groups": self._possible_groups(),
             "required": frozenset(map(parse_element, self.elements)),
@@ -355,8 +374,8 @@ class Condition:
         if most == 0:
             return f"The primitive cell has {sizes} Å³, no room for an atom {each}; give a larger cell."
         reason = f"The primitive cell has {sizes} Å³, room for {fewest} to {most} atoms {each}"
-        if self.num_atoms is not None:
-            return f"{reason}, asked are {self.num_atoms[0]} to {self.num_atoms[1]}."
+        if self.atom_range is not None:
+            return f"{reason}, asked are {self.atom_range[0]} to {self.atom_range[1]}."
         return f"{reason}, and more than {MAX_ATOMS} only where num_atoms asks for them."
 
     def _primitive_volume(self, number: int) -> float:

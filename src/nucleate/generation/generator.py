@@ -46,6 +46,8 @@ AUTOGUIDANCE = 1.5
 """Measured on held-out templates: 1 and 2 give 1 to 2 points fewer matches (docs/weights.md)."""
 CANDIDATES_FOR_GIVEN = 16
 """Templates drawn for each crystal of which atoms are given (``Condition.judges_templates``)."""
+CANDIDATES_FOR_PROPERTIES = 32
+"""Templates drawn at most for each crystal of which properties are asked for."""
 LATTICE_TEMPERATURE = 0.5
 """Measured on held-out templates: 4 points more matches than 1.0 (docs/weights.md)."""
 GUIDANCE: Mapping[str, float] = {"distance": 20.0, "volume": 3.0}
@@ -127,6 +129,7 @@ class Generator:
             lattice_mean=checkpoint.lattice_mean.to(self.device),
             lattice_std=checkpoint.lattice_std.to(self.device),
         )
+        self.head = None if checkpoint.properties is None else checkpoint.properties.to(self.device).eval()
         self.sources, self.history = checkpoint.sources, checkpoint.history
         self.name, self.digest = name, digest or self._digest()
 
@@ -171,7 +174,8 @@ class Generator:
                 ``denoising_error`` is kept; better geometries for proportionally more time. Where atoms are given
                 by coordinates or in their cell and elements or further orbits are open, each has a template of its own,
                 and one is kept as probably as what is given is likely with it. By default 1, and
-                ``CANDIDATES_FOR_GIVEN`` there.
+                ``CANDIDATES_FOR_GIVEN`` there. Where properties are asked for, each has a template of its own too, and
+                they are made until one has the properties, ``CANDIDATES_FOR_PROPERTIES`` at most by default.
             ranked: templates drawn beforehand; where it is above 0 the crystals come on the different ones among them,
                 one each, the most frequent first (and once more from the first one when all have come), so that the
                 first crystal is the best answer to a formula. Those before the n-th are the same whatever n is.
@@ -202,7 +206,13 @@ class Generator:
         if batch_size is None:
             batch_size = BATCH_SIZE_CPU if self.device.type == "cpu" else BATCH_SIZE
         if candidates is None:
-            candidates = CANDIDATES_FOR_GIVEN if condition.judges_templates else 1
+            candidates = CANDIDATES_FOR_PROPERTIES if condition.properties else 1
+            candidates = CANDIDATES_FOR_GIVEN if condition.judges_templates else candidates
+        self._check_properties(condition)
+        if ranked and condition.properties:
+            raise ConditionError(
+                "Ranked templates are counted without a look at properties: leave ranked out, or the properties"
+            )
         if ranked and condition.judges_templates:
             raise ConditionError(
                 "Ranked templates are counted without a look at the given geometry, which has a say here: leave ranked "
@@ -278,7 +288,7 @@ class Generator:
                 sitting = Sitting(len(rows) - num_before, seconds, str(self.device), versions())
                 folder.write_sitting(sitting, num_asked=n, num_crystals=len(rows), about=about)
 
-        networks = Networks(self.geometry, self.weak, self.template, self.choice, self.device)
+        networks = Networks(self.geometry, self.weak, self.template, self.choice, self.device, self.head)
         try:
             ranking = self._ranking(condition, ranked, settings) if blocks else []
             make = partial(sampled_block, networks, condition, settings, ranking)
@@ -331,6 +341,24 @@ class Generator:
             )
         return asked
 
+    def _check_properties(self, condition: Condition) -> None:
+        """Whether the weights read what is asked for."""
+        if self.head is None and condition.properties:
+            raise ConditionError(
+                f"The weights {self.name or 'given'} read no properties: add a head that does (`nucleate train STORE "
+                "--init WEIGHTS --part properties --properties band_gap`, with a store that has them)."
+            )
+        for target in condition.targets:
+            assert self.head is not None
+            config = self.head.config
+            if target.name not in config.names:
+                known = [
+                    f"{name} ({unit})" if unit else name for name, unit in zip(config.names, config.units)
+                ]
+                raise ConditionError(
+                    f"The weights read no property {target.name!r}; they read {', '.join(known)}."
+                )
+
     def _source_token(self, condition: Condition) -> int:
         if condition.source is None:
             return 0
@@ -342,7 +370,12 @@ class Generator:
 
     def _digest(self) -> str:
         state = hashlib.blake2b(repr(self.choice.settings()).encode(), digest_size=16)
-        networks = {"geometry": self.geometry, "weak": self.weak, "template": self.template}
+        networks: dict[str, torch.nn.Module | None] = {
+            "geometry": self.geometry,
+            "weak": self.weak,
+            "template": self.template,
+            "properties": self.head,
+        }
         for part, network in networks.items():
             for name, tensor in {} if network is None else network.state_dict().items():
                 state.update(f"{part}.{name}".encode() + tensor.cpu().numpy().tobytes())

@@ -52,7 +52,9 @@ _SCHEMA = pa.schema(
         "lattice_params": pa.list_(pa.float64()),
     }
 )
-_ROW_FIELDS = tuple(f.name for f in fields(GeneratedRow))
+_ROW_FIELDS = tuple(f.name for f in fields(GeneratedRow) if f.name != "predicted")
+_PREDICTED = "predicted_"
+"""What the columns of properties begin with."""
 
 
 @dataclass(frozen=True)
@@ -143,9 +145,10 @@ class ResultFolder:
         buffer = io.BytesIO()
         pq.write_table(_table(rows, crystals), buffer, compression="zstd")
         table = io.StringIO(newline="")
-        writer = csv.DictWriter(table, fieldnames=_ROW_FIELDS, lineterminator="\n")
+        names = [*_ROW_FIELDS, *(_PREDICTED + name for name in _predicted_names(rows))]
+        writer = csv.DictWriter(table, fieldnames=names, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(asdict(row) for row in rows)
+        writer.writerows(_cells(row) for row in rows)
         write_bytes(self.path / "crystals.csv", table.getvalue().encode())
         write_bytes(self.path / "crystals.parquet", buffer.getvalue())
 
@@ -199,19 +202,40 @@ def write_bytes(path: Path, content: bytes) -> None:
         part.unlink(missing_ok=True)
 
 
+def _cells(row: GeneratedRow) -> dict[str, Any]:
+    """The row with a column for each property."""
+    cells = {name: getattr(row, name) for name in _ROW_FIELDS}
+    return cells | {_PREDICTED + name: value for name, value in row.predicted.items()}
+
+
+def _predicted_names(rows: Sequence[GeneratedRow]) -> list[str]:
+    """Properties that the rows have, which is the same for all rows of a run."""
+    return list(rows[0].predicted) if rows else []
+
+
 def _table(rows: Sequence[GeneratedRow], crystals: Sequence[Crystal]) -> pa.Table:
-    columns: dict[str, list[Any]] = {name: [getattr(row, name) for row in rows] for name in _ROW_FIELDS}
+    predicted = [pa.field(_PREDICTED + name, pa.float64()) for name in _predicted_names(rows)]
+    cells = [_cells(row) for row in rows]
+    columns: dict[str, list[Any]] = {
+        name: [row[name] for row in cells] for name in (*_ROW_FIELDS, *(f.name for f in predicted))
+    }
     columns["wyckoff_indices"] = [c.wyckoff_indices.astype(np.uint8) for c in crystals]
     columns["atomic_numbers"] = [c.atomic_numbers.astype(np.uint8) for c in crystals]
     columns["free_coords"] = [c.free_coords.ravel() for c in crystals]
     columns["lattice_params"] = [c.lattice_params for c in crystals]
-    return pa.table([pa.array(columns[f.name], type=f.type) for f in _SCHEMA], schema=_SCHEMA)
+    schema = pa.schema([*_SCHEMA, *predicted])
+    return pa.table([pa.array(columns[f.name], type=f.type) for f in schema], schema=schema)
 
 
 def _read(path: Path) -> tuple[list[GeneratedRow], list[Crystal]]:
     rows, crystals = [], []
     for values in pq.read_table(path).to_pylist():
-        rows.append(GeneratedRow(**{name: values[name] for name in _ROW_FIELDS}))
+        predicted = {
+            name.removeprefix(_PREDICTED): value
+            for name, value in values.items()
+            if name.startswith(_PREDICTED)
+        }
+        rows.append(GeneratedRow(**{name: values[name] for name in _ROW_FIELDS}, predicted=predicted))
         crystals.append(
             Crystal(
                 values["space_group_asked"],

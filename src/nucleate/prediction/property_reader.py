@@ -13,7 +13,7 @@ from nucleate.crystal.batch import CrystalBatch
 from nucleate.crystal.crystal import Crystal
 from nucleate.errors import CheckpointError
 from nucleate.models.checkpoint import Checkpoint, load_checkpoint
-from nucleate.models.orbit_transformer import NoisyCrystals
+from nucleate.models.property_head import pooled_features
 from nucleate.shapes import Float
 
 CRYSTALS_AT_ONCE = 64
@@ -41,8 +41,8 @@ class PropertyReader:
     ) -> None:
         if checkpoint.geometry is None or checkpoint.properties is None:
             raise CheckpointError(
-                f"The weights {name} read no properties: train them on a store that has some (`nucleate train STORE "
-                "--config FILE` with `properties: [band_gap]`, and --init to begin with these weights)"
+                f"The weights {name} read no properties: add a head that does (`nucleate train STORE --init WEIGHTS "
+                "--part properties --properties band_gap`, with a store that has them)"
             )
         self.device = torch.device(device)
         self.network = checkpoint.geometry.to(self.device).eval()
@@ -74,6 +74,4 @@ class PropertyReader:
         So a function of it can be the ``module:function`` of a guidance, which leads sampling to crystals with a wanted
         value.
         """
-        clean = torch.zeros(len(crystals), dtype=crystals.dtype, device=crystals.device)
-        source = torch.zeros(len(crystals), dtype=torch.int64, device=crystals.device)
-        return self.head(self.network(NoisyCrystals(crystals, clean, clean, source)).pooled)
+        return self.head(pooled_features(self.network, crystals))

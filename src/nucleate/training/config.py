@@ -21,7 +21,7 @@ from nucleate.training.optimiser import OptimiserName
 from nucleate.training.precision import PrecisionSetting
 from nucleate.training.sampling_weights import SamplingWeights
 
-Part = Literal["geometry", "template", "both", "weak"]
+Part = Literal["geometry", "template", "both", "weak", "properties"]
 WEAK = OrbitTransformerConfig(scalars=64, vectors=8, hidden=32, layers=3, heads=4, num_basis=16)
 Compile = Literal["auto", "on", "off"]
 Keep = Literal["best", "last"]
@@ -33,7 +33,8 @@ class TrainingConfig:
 
     Attributes:
         part: which network to train; both are trained one after the other. weak adds to initial weights the small
-            geometry network that autoguidance leads away from.
+            geometry network that autoguidance leads away from; properties adds a head that reads ``properties`` off the
+            geometry network of initial weights, which stays as it is.
         seed: of weights, order, noise and conditions.
         minutes: wall-clock budget of the run, resumed time included.
         max_steps: budget of optimiser steps of each part.
@@ -78,7 +79,9 @@ class TrainingConfig:
         element_share: share of crystals whose elements are hidden while training geometry; 0 hides none.
         element_weight: of the loss of hidden elements.
         properties: names of numeric properties of the store to be read off the geometry network.
-        property_weight: of their loss.
+        property_weight: of their loss beside that of the geometry.
+        property_hidden: width of the layers of the head that reads them.
+        property_layers: how many of these.
         sample_crystals: crystals sampled at each validation, on validation templates; 0 samples none.
         sample_steps: passes of the network for that.
         validate_every: steps between validations; weights are written there.
@@ -137,6 +140,8 @@ class TrainingConfig:
     element_weight: float = 0.1
     properties: tuple[str, ...] = ()
     property_weight: float = 0.1
+    property_hidden: int = 384
+    property_layers: int = 2
     sample_crystals: int = 32
     sample_steps: int = 20
     validate_every: int = 500
@@ -173,6 +178,11 @@ class TrainingConfig:
             raise ConfigError(
                 "accelerator: mps has no 64-bit floats, which noise tables and charge balance need: use cpu or cuda"
             )
+        if self.part == "properties" and not self.properties:
+            raise ConfigError(
+                "A property head needs to know what to read: name numeric properties of the store with properties: "
+                "[band_gap], or --properties band_gap"
+            )
         SamplingWeights.parse(self.sampling_weights)
 
     @property
@@ -187,8 +197,12 @@ class TrainingConfig:
         return self.to_flat()[key] != TrainingConfig(max_steps=1).to_flat()[key]
 
     def parts(self) -> tuple[str, ...]:
-        """The networks to train, in order."""
+        """What to train, in order."""
         return ("geometry", "template") if self.part == "both" else (self.part,)
+
+    def networks(self) -> tuple[str, ...]:
+        """Those of ``parts`` that have sizes of their own."""
+        return tuple(part for part in self.parts() if part != "properties")
 
     def minutes_of(self, part: str) -> float | None:
         """Share of ``minutes`` for a part."""
@@ -254,6 +268,8 @@ _POSITIVE = (
     "sample_steps",
     "devices",
     "nodes",
+    "property_hidden",
+    "property_layers",
 )
 _NOT_NEGATIVE = (
     "seed",

@@ -42,11 +42,16 @@ def started_from(config: TrainingConfig, start: Checkpoint) -> TrainingConfig:
         raise ConfigError(
             "The weak network is for weights that have a geometry network: name them with --init, or train one first"
         )
+    if start.geometry is None and config.part == "properties":
+        raise ConfigError(
+            "A property head reads a geometry network: name weights that hold one with --init, or train one with "
+            "`properties` and part: geometry"
+        )
     for part in ("geometry", "weak", "template"):
         network = getattr(start, part)
         if network is not None:
             config = replace(config, **{part: _sizes(config, part, network.config)})
-    for part in config.parts():
+    for part in config.networks():
         try:
             getattr(config, part).check()
         except ConfigError as error:
@@ -73,7 +78,7 @@ def _sizes(config: TrainingConfig, part: str, there: Any) -> Any:
 def _with_process(config: TrainingConfig, start: Checkpoint) -> TrainingConfig:
     """The configuration with the noise of the weights; schedule and solver may be other ones where it is trained."""
     kind, solver = start.process["kind"], start.process["solver"]
-    trained = config.parts() != ("template",)
+    trained = config.part in ("geometry", "both", "weak")
     if trained and config.asks_for("process") and config.process != kind:
         raise ConfigError(
             f"The initial weights were trained with process: {kind}, asked is {config.process}: leave process out of "

@@ -170,7 +170,7 @@ class NetworkModule(pl.LightningModule):
         """Compile the layers where that is asked for, and start the clock."""
         minutes, steps = self.budget.minutes, self.budget.max_steps
         wanted = compiles(self.config.compile, self.device.type, minutes=minutes, max_steps=steps)
-        if self.part != "template" and wanted:
+        if self.part in ("geometry", "weak") and wanted:
             compile_layers(self.network)
         self._began = time.monotonic()
 
@@ -352,7 +352,7 @@ class NetworkModule(pl.LightningModule):
                 )
 
     def _seed(self, number: int) -> int:
-        part = ("geometry", "template", "weak").index(self.part)
+        part = ("geometry", "template", "weak", "properties").index(self.part)
         words = [self.config.seed, part, self.global_rank, number]
         return int(np.random.SeedSequence(words).generate_state(1)[0])
 

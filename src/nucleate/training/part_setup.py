@@ -130,12 +130,15 @@ def property_head(
 ) -> PropertyHead:
     """The head of the initial weights if it reads the same properties, else a new one with the data's statistics.
 
+    A new one too where other sizes are asked for.
+
     Raises:
         ConfigError: the head reads a property in another unit than the store has it in, or there is nothing to learn.
     """
     known = store.manifest.properties
-    if start.properties is not None and start.properties.config.names == config.properties:
-        there = start.properties.config
+    there = None if start.properties is None else start.properties.config
+    sizes = {"hidden": config.property_hidden, "layers": config.property_layers}
+    if there is not None and there.names == config.properties and _as_asked(there, sizes, config):
         for name, unit in zip(there.names, there.units):
             own = known[name].unit
             if unit and own and unit != own:
@@ -143,6 +146,7 @@ def property_head(
                     f"The initial weights read the property {name!r} in {unit}, the store has it in {own}: convert one "
                     "of them, or train without --init"
                 )
+        assert start.properties is not None
         return start.properties
     assert first.labels is not None
     means, stds = [], []
@@ -156,7 +160,21 @@ def property_head(
         stds.append(max(float(values.std()), 1e-6))
     units = tuple(known[name].unit or "" for name in config.properties)
     return PropertyHead(
-        PropertyHeadConfig(config.geometry.scalars, config.properties, units, tuple(means), tuple(stds))
+        PropertyHeadConfig(
+            config.geometry.scalars,
+            config.properties,
+            units,
+            tuple(means),
+            tuple(stds),
+            **sizes,
+        )
+    )
+
+
+def _as_asked(there: PropertyHeadConfig, sizes: dict[str, int], config: TrainingConfig) -> bool:
+    """Whether a head has the sizes that were asked for; those that were not do not matter."""
+    return all(
+        getattr(there, name) == size for name, size in sizes.items() if config.asks_for(f"property_{name}")
     )
 
 

@@ -47,9 +47,11 @@ from nucleate.training.part_setup import (
     validation_batches,
 )
 from nucleate.training.precision import precision_for
+from nucleate.training.property_task import FrozenFeatures, PropertyTask, labelled
 from nucleate.training.recorder import RunRecorder, TrainingProgress
 from nucleate.training.run_folder import RunFolder
 from nucleate.training.sampling_weights import SamplingWeights
+from nucleate.training.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -152,8 +154,10 @@ class _PartRun:
         tokens = {name: k for k, name in enumerate(names, start=1)}
         self.limits = size_limits(config)
         training = store.split("train")
-        properties = config.properties if part == "geometry" else ()
+        properties = config.properties if part in ("geometry", "properties") else ()
         check_properties(store, properties)
+        if part == "properties":
+            training = labelled(training, properties)
         weights = SamplingWeights.parse(config.sampling_weights) if config.sampling_weights else None
         if weights is not None:
             weights.check_sources(names)
@@ -172,7 +176,12 @@ class _PartRun:
         network: nn.Module | None = getattr(start, part)
         beside, tables = nn.ModuleDict(), nn.ModuleDict()
         make = partial(make_template_task, config, len(training))
-        if part != "template":
+        if part == "properties":
+            assert start.geometry is not None
+            network = copy.deepcopy(property_head(config, start, store, first))
+            task = PropertyTask(FrozenFeatures(start.geometry, len(store.whole())))
+            make = partial(_same_task, task)
+        elif part != "template":
             sizes: OrbitTransformerConfig = getattr(config, part)
             network = (
                 OrbitTransformer(sizes)
@@ -197,7 +206,7 @@ class _PartRun:
             part=part,
             beside=beside,
             tables=tables,
-            sample_content=sample_content(self.val_batches, config) if part != "template" else None,
+            sample_content=sample_content(self.val_batches, config) if part in ("geometry", "weak") else None,
             report_non_finite=self._report,
         )
         self.trainer: pl.Trainer | None = None
@@ -271,7 +280,8 @@ class _PartRun:
             "steps": self.module.global_step,
             "minutes": round(self.module.seconds / 60, 3),
             "parameters": parameters,
-            "train_crystals": len(self.store.split("train")),
+            "train_crystals": len(self.stream.store),
+            "data_hash": self.store.content_hash,
             "batch_size": self.config.batch_size * self.config.accumulate,
             "processes": self.config.devices * self.config.nodes,
             "machine": platform.machine(),
@@ -313,8 +323,10 @@ class _PartRun:
         prefix = f"{self.part}_val_"  # what was measured of the part as it was before is no longer true of it
         metrics = {k: v for k, v in history.metrics.items() if not k.startswith(prefix)}
         metrics |= {prefix + k: v for k, v in module.validation_losses.items()}
+        # A head is an addition: what the networks were trained on stays what is said of the weights.
+        before = history.data_hash if self.part == "properties" else None
         history = History(
-            data_hash=self.store.content_hash,
+            data_hash=before or self.store.content_hash,
             seed=self.config.seed,
             training={**history.training, self.part: {**self.cost(), "settings": self.config.to_flat()}},
             metrics=metrics,
@@ -334,6 +346,11 @@ class _PartRun:
         return made.replace(**changes)
 
 
+def _same_task(task: Task, beside: nn.ModuleDict) -> Task:
+    """A task that nothing is learned beside."""
+    return task
+
+
 def _comparable(loss: float) -> float:
     """A loss that is not a number is worse than any other."""
     return math.inf if math.isnan(loss) else loss
@@ -342,8 +359,10 @@ def _comparable(loss: float) -> float:
 def _vocabulary(store: Store, config: TrainingConfig, start: Checkpoint) -> tuple[str, ...]:
     """Names of the data source tokens: those of the initial weights first, then the store's."""
     names = list(start.sources)
+    if not config.networks():
+        return tuple(names)  # a head reads crystals of no named source
     names += [name for name in source_names(store) if name not in names]
-    room = min(getattr(config, part).num_sources for part in config.parts()) - 1
+    room = min(getattr(config, part).num_sources for part in config.networks()) - 1
     if len(names) > room:
         warnings.warn(
             f"{len(names)} data sources, but the network tells {room} apart; {', '.join(names[room:])} count as "
