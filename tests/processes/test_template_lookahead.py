@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +15,11 @@ from nucleate.crystal import Crystal, UnitCell, encode, space_group
 from nucleate.errors import ConditionError
 from nucleate.physics.charge import is_charge_neutral
 from nucleate.physics.elements import is_metal
-from nucleate.processes import neutral_compositions
 from nucleate.processes.feasibility import can_complete, position_classes
 from nucleate.processes.neutral_compositions import is_neutral
 from nucleate.processes.template_constraints import TemplateConstraint, template_constraint
 from nucleate.processes.template_lookahead import Lookahead
+from nucleate.processes.template_search import counted_completion
 
 GROUPS = [1, 2, 6, 16, 75, 99, 123, 143, 187, 195, 221]
 
@@ -116,17 +118,58 @@ def test_counting_alone_would_run_into_templates_of_a_higher_group() -> None:
     assert lookahead.groups()[220]
 
 
-@pytest.mark.parametrize("number", [1, 2, 99, 123, 221])
-def test_neutral_templates_never_dead_end_and_none_is_charged(number: int) -> None:
-    c = template_constraint(space_groups=[number], allowed=[8, 11, 22], max_atoms=3, neutral=True)
+NEUTRAL_CONDITIONS = {
+    "three may come": {"allowed": [8, 11, 22], "max_atoms": 4},
+    "one must, three may": {"required": [8], "allowed": [3, 8, 9, 22], "max_atoms": 3},
+    "chemical system": {"required": [3, 8, 22], "allowed": [3, 8, 22], "max_atoms": 4},
+    "exact total": {"allowed": [8, 12], "min_atoms": 4, "max_atoms": 4},
+    "metals only": {"allowed": [11, 22, 79], "max_atoms": 3},
+    "one element": {"required": [8], "allowed": [8], "max_atoms": 4},
+    "one beside a noble gas": {"allowed": [8, 10], "max_atoms": 4},
+    "anions only": {"allowed": [8, 9, 17], "max_atoms": 4},
+    "two of one state": {"required": [9], "allowed": [3, 9, 11], "min_atoms": 4, "max_atoms": 4},
+    "every state by many": {"allowed": [1, 3, 5, 8, 9, 13], "max_atoms": 3},
+}
+
+
+def assert_exact(c: TemplateConstraint, number: int) -> set[Orbits]:
+    """Every part of every template asked for is feasible, nothing else is, and completions are as asked."""
     lookahead, possible = Lookahead(c), _possible_parts(c, number)
-    for orbits in multisets(number, sorted(c.allowed), c.max_atoms):
-        feasible = lookahead.feasible(number, orbits)
-        assert feasible <= (orbits in possible)
-        if feasible:
+    assert bool(lookahead.groups()[number - 1]) == bool(possible)
+    for orbits in multisets(number, sorted(c.allowed), c.atom_bounds(number)[1]):
+        assert lookahead.feasible(number, orbits) == (orbits in possible), orbits
+        if orbits in possible:
             completion = lookahead.completion(number, orbits)
             assert completion is not None
             assert _accepts(c, number, tuple(sorted((*orbits, *completion))))
+    return possible
+
+
+@pytest.mark.parametrize("number", [1, 6, 99, 123, 221])
+@pytest.mark.parametrize("condition", NEUTRAL_CONDITIONS)
+def test_feasible_parts_are_exactly_those_of_neutral_templates(number: int, condition: str) -> None:
+    assert_exact(
+        template_constraint(space_groups=[number], neutral=True, **NEUTRAL_CONDITIONS[condition]), number
+    )
+
+
+@pytest.mark.parametrize(
+    ("number", "condition"),
+    [
+        (2, {"allowed": [8, 11], "max_atoms": 3}),
+        (187, {"required": [8], "allowed": [8, 11, 22], "max_atoms": 3}),
+        (216, {"required": [3, 8], "allowed": [3, 8, 14], "max_atoms": 6}),
+        (225, {"required": [8], "allowed": [3, 8, 22], "max_atoms": 8}),
+        (221, {"required": [8, 12], "allowed": [8, 12, 22], "max_atoms": 6}),
+        (195, {"required": [3], "allowed": [3, 8], "max_atoms": 12}),
+        (202, {"required": [3, 8], "allowed": [3, 8], "max_atoms": 18}),
+    ],
+)
+def test_feasible_parts_are_exactly_those_of_neutral_templates_with_fixed_positions(
+    number: int, condition: dict
+) -> None:
+    c = template_constraint(space_groups=[number], neutral=True, **condition)
+    assert assert_exact(c, number)
 
 
 def test_neutrality_is_that_of_the_physics_room(rng: np.random.Generator) -> None:
@@ -200,28 +243,74 @@ def test_every_neutral_real_crystal_can_come_about_among_neutral_ones(real_cryst
         assert can_come_about(crystal, seed=seed, neutral=True, **total_of(crystal))
 
 
-def test_nearly_every_neutral_real_crystal_can_come_about_where_elements_and_atoms_are_asked_for(
+def test_every_neutral_real_crystal_can_come_about_where_elements_and_atoms_are_asked_for(
     real_crystals,
 ) -> None:
-    """A few are given up at the bounds of the search for neutral compositions: 12 of 4,586, counted on more data."""
-    possible = []
     for seed, crystal in enumerate(neutral_ones(real_crystals)[::3]):
         for elements in (system_of(crystal), {"allowed": list(crystal.composition)}):
-            possible.append(can_come_about(crystal, seed=seed, neutral=True, **elements, **total_of(crystal)))
-    assert np.mean(possible) > 0.98
+            assert can_come_about(crystal, seed=seed, neutral=True, **elements, **total_of(crystal))
 
 
-def test_what_only_three_more_elements_finish_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_three_more_elements_finish_is_possible() -> None:
     """Cs3NiCl5 from one orbit of chlorine and one of caesium on: nickel and more of both have to come."""
     number, path = 140, ((2, 17), (0, 55), (11, 17), (1, 28), (7, 55))
+    asked = {"space_groups": [number], "allowed": [17, 28, 55], "neutral": True}
+    lookahead = Lookahead(template_constraint(**asked, min_atoms=18, max_atoms=18))
+    assert all(lookahead.feasible(number, path[:k]) for k in range(6))
+    completion = lookahead.completion(number, path[:2])
+    assert completion is not None
+    assert _accepts(lookahead.constraint, number, tuple(sorted((*path[:2], *completion))))
+    assert not Lookahead(template_constraint(**asked, min_atoms=17, max_atoms=17)).feasible(number, path[:2])
+
+
+@pytest.mark.parametrize("number", [202, 207, 209])
+@pytest.mark.parametrize("elements", [[3, 8, 15, 26], [9, 19, 21, 37], [7, 8, 11, 16], [3, 8, 12, 13, 14]])
+def test_large_groups_hold_neutral_templates_of_many_elements(number: int, elements: list[int]) -> None:
+    c = template_constraint(space_groups=[number], required=elements, allowed=elements, neutral=True)
+    completion = Lookahead(c).completion(number, ())
+    assert completion is not None
+    assert _accepts(c, number, tuple(sorted(completion)))
+    fixed = [p for p, _ in completion if not position_classes(number).num_free[p]]
+    assert len(set(fixed)) == len(fixed)
+
+
+def neutral_compositions_that_fit(number: int, elements: list[int], most: int) -> Iterator[tuple[int, ...]]:
+    """Atoms of every element: all that positions can hold, by trying each number for each element."""
+    unused = position_classes(number).fixed_counts
+    alone = [n for n in range(1, most + 1) if can_complete(number, (n,), unused)]
+    for amounts in itertools.product(alone, repeat=len(elements)):
+        fits = sum(amounts) <= most and is_neutral(tuple(sorted(zip(elements, amounts))))
+        if fits and can_complete(number, tuple(sorted(amounts)), unused):
+            yield tuple(sorted(amounts))
+
+
+@pytest.mark.parametrize(
+    ("number", "elements", "most", "possible"),
+    [
+        (222, [8, 13, 14], 64, True),
+        (222, [9, 19, 37], 64, False),
+        (222, [9, 19], 96, True),
+        (222, [3, 8, 12, 14], 64, False),
+        (222, [3, 8, 15, 26], 64, True),
+        (228, [9, 11, 19], 64, True),
+        (230, [9, 19, 37], 64, True),
+        (209, [3, 8, 15], 28, False),
+        (207, [3, 8, 15], 28, False),
+    ],
+)
+def test_a_chemical_system_is_refused_only_where_no_composition_has_a_generic_template(
+    number: int, elements: list[int], most: int, possible: bool
+) -> None:
     c = template_constraint(
-        space_groups=[number], allowed=[17, 28, 55], min_atoms=18, max_atoms=18, neutral=True
+        space_groups=[number], required=elements, allowed=elements, max_atoms=most, neutral=True
     )
-    assert Lookahead(c).may_end(number, path)
-    assert Lookahead(c).feasible(number, ())
-    assert not Lookahead(c).feasible(number, path[:2])
-    monkeypatch.setattr(neutral_compositions, "MAX_MORE", 3)
-    assert Lookahead(c).feasible(number, path[:2])
+    alone: tuple[tuple[int, ...], ...] = ((),) * len(elements)
+    found = (
+        counted_completion(number, amounts, alone)
+        for amounts in neutral_compositions_that_fit(number, elements, most)
+    )
+    assert any(completion is not None for completion in found) == possible
+    assert Lookahead(c).feasible(number, ()) == possible
 
 
 def test_slots_with_open_elements_reach_the_composition() -> None:

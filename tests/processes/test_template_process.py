@@ -12,7 +12,7 @@ from template_enumeration import Orbits, atoms_of, generic, multisets, sub_multi
 
 from nucleate.crystal.tables import group_arrays
 from nucleate.errors import ConditionError
-from nucleate.processes import neutral_compositions, template_search
+from nucleate.processes import template_lookahead, template_search
 from nucleate.processes.neutral_compositions import is_neutral
 from nucleate.processes.template_constraints import TemplateConstraint, template_constraint
 from nucleate.processes.template_lookahead import Lookahead, NextOrbit
@@ -190,27 +190,37 @@ def test_no_dead_end_where_the_search_gives_up(monkeypatch: pytest.MonkeyPatch) 
     assert all(_as_asked(s, c) for s, c in zip(samples, constraints))
 
 
+@pytest.mark.parametrize("bound", [0, 1])
 def test_no_dead_end_and_no_charge_where_neutral_compositions_are_given_up(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, bound: int
 ) -> None:
-    """With a bound of no element beside the missing ones, NaF in P1 counts as no part of NaMgF3, which it is."""
+    """With no composition tried, nothing counts as possible but what is sure to be generic."""
     asked = {"required": [9, 11, 12], "allowed": [9, 11, 12], "min_atoms": 5, "max_atoms": 10}
-    neutral, part = template_constraint(**asked, neutral=True), ((0, 9), (0, 11))
+    groups = [1, 2, 187]
+    neutral, part = template_constraint(**asked, space_groups=groups, neutral=True), ((0, 9), (0, 11))
     assert Lookahead(neutral).feasible(1, part)
-    monkeypatch.setattr(neutral_compositions, "MAX_MORE", 0)
-    assert not Lookahead(neutral).feasible(1, part)
-    samples = sample_templates(FixedLogits(), [neutral] * 20, crystal_generators(0, 20))
+    monkeypatch.setattr(template_lookahead, "MAX_COMPOSITIONS", bound)
+    assert Lookahead(neutral).feasible(1, part) == bool(bound)
+    samples = sample_templates(FixedLogits(), [neutral] * 12, crystal_generators(0, 12))
     assert all(_as_asked(s, neutral) for s in samples)
-    others = sample_templates(FixedLogits(), [template_constraint(**asked)] * 20, crystal_generators(0, 20))
+    charged = template_constraint(**asked, space_groups=groups)
+    others = sample_templates(FixedLogits(), [charged] * 20, crystal_generators(0, 20))
     assert np.mean([_as_asked(s, neutral) for s in others]) < 0.5
 
 
-def test_a_neutral_template_that_is_not_found_is_not_called_impossible() -> None:
-    """One is there: the search for neutral compositions ends at its bound."""
-    elements = [3, 8, 12, 13, 14]
-    asked = {"space_groups": [202], "required": elements, "allowed": elements, "neutral": True}
-    assert "was found for" in impossible_reason(template_constraint(**asked))
-    assert "No template of" in impossible_reason(template_constraint(**{**asked, "neutral": False}))
+def test_a_chemical_system_without_neutral_templates_is_refused_with_the_way_out() -> None:
+    """Pn-3n needs its general position of 48 atoms, which leaves 16 for what has to balance it."""
+    elements = [3, 8, 12, 14]
+    asked = {"space_groups": [222], "required": elements, "allowed": elements}
+    charged = template_constraint(**asked)
+    assert len(sample_templates(FixedLogits(), [charged], crystal_generators(0, 1))) == 1
+    assert "leave neutrality out" not in impossible_reason(charged)
+    c = template_constraint(**asked, neutral=True)
+    with pytest.raises(
+        ConditionError, match=r"No charge-neutral template of space group 222 holds 1 to 64 atoms"
+    ):
+        sample_templates(FixedLogits(), [c], crystal_generators(0, 1))
+    assert impossible_reason(c).endswith("or leave neutrality out.")
 
 
 def test_a_known_completion_is_followed_where_nothing_else_is_left(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,19 +1,17 @@
-"""Charge-neutral compositions within reach of a partial one."""
+"""Which compositions count as charge neutral, and which elements may come into a partial template to make it so."""
 
 from __future__ import annotations
 
-import itertools
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 from functools import cache, lru_cache
+from itertools import islice
 
-from nucleate.physics.elements import is_metal, oxidation_states
+from nucleate.physics.elements import is_metal, oxidation_state_probabilities, oxidation_states
 
-MAX_TRIED = 5_000
-"""Final compositions looked at, most."""
-
-MAX_MORE = 2
-"""Elements beyond the required ones that a final composition may have more atoms of."""
+_CANDIDATES = 8
+"""Elements of one oxidation state that are told apart."""
 
 CountItems = tuple[tuple[int, int], ...]
 """(atomic number, atoms), ascending."""
@@ -23,6 +21,19 @@ CountItems = tuple[tuple[int, int], ...]
 def element_states(element: int) -> tuple[int, ...]:
     """Oxidation states an element may have; 0 for those that form no ions."""
     return oxidation_states(element, "all") or (0,)
+
+
+@cache
+def likely_states(element: int) -> tuple[int, ...]:
+    """``element_states``, the most frequent one first."""
+    known = oxidation_state_probabilities(element)
+    return tuple(sorted(element_states(element), key=lambda state: -known.get(state, 0.0)))
+
+
+@cache
+def metallic(element: int) -> bool:
+    """Whether an element is a metal; ``is_metal``, remembered."""
+    return is_metal(element)
 
 
 @lru_cache(maxsize=200_000)
@@ -40,117 +51,88 @@ def is_neutral(counts: CountItems) -> bool:
     Args:
         counts: (atomic number, atoms), ascending. Any known non-zero oxidation state may be used.
     """
-    return len(counts) == 1 or all(is_metal(z) for z, _ in counts) or 0 in reachable_charges(counts)
+    return len(counts) == 1 or all(metallic(z) for z, _ in counts) or 0 in reachable_charges(counts)
 
 
+@dataclass(frozen=True)
 class FreshElements:
-    """Elements that may be added to a composition, by oxidation state.
+    """Elements that may come, in as few terms as counting and charges need.
 
-    Args:
-        allowed: atomic numbers.
+    Attributes:
+        states: of each term, the oxidation states of which it takes one.
+        elements: of each term, the elements of which it is one.
     """
 
-    def __init__(self, allowed: Sequence[int]) -> None:
-        self.metals = [z for z in allowed if is_metal(z)]
-        self.all = list(allowed)
-        self.by_state: dict[int, list[int]] = defaultdict(list)
-        self._known: dict[tuple[int, ...], dict[int, list[tuple[int, ...]]]] = {}
-        for z in allowed:
+    states: tuple[tuple[int, ...], ...]
+    elements: tuple[tuple[int, ...], ...]
+
+    def named(self, amounts: Sequence[int]) -> dict[int, int] | None:
+        """Distinct elements with these amounts, or None where there are too few."""
+        wanted = [(choices, n) for choices, n in zip(self.elements, amounts) if n]
+        chosen = _distinct([choices for choices, _ in wanted])
+        return None if chosen is None else {z: n for z, (_, n) in zip(chosen, wanted)}
+
+
+class ElementPool:
+    """Elements that may come.
+
+    Args:
+        elements: atomic numbers.
+    """
+
+    def __init__(self, elements: Iterable[int]) -> None:
+        self._elements = tuple(elements)
+        by_state: dict[int, list[int]] = defaultdict(list)
+        for z in self._elements:
             for state in element_states(z):
-                self.by_state[state].append(z)
+                by_state[state].append(z)
+        self._by_state = dict(sorted(by_state.items(), key=lambda item: (-abs(item[0]), item[0])))
+        self._known: dict[frozenset[int], FreshElements] = {}
 
-    def neutralising(self, counts: CountItems, amounts: tuple[int, ...]) -> tuple[int, ...] | None:
-        """Distinct elements, none in ``counts``, of which these amounts make the composition neutral, or None."""
-        present = {z for z, _ in counts}
-        if len(counts) + len(amounts) == 1:
-            return next(((z,) for z in self.all if z not in present), None)
-        if all(is_metal(z) for z in present):
-            metals = [z for z in self.metals if z not in present][: len(amounts)]
-            if len(metals) == len(amounts):
-                return tuple(metals)
-        by_charge = self._states_by_charge(amounts)
-        for charge in reachable_charges(counts):
-            for states in by_charge.get(-charge, ()):
-                chosen = self._distinct(states, present)
-                if chosen is not None:
-                    return chosen
-        return None
+    def without(self, present: frozenset[int]) -> FreshElements:
+        """Those that are not present.
 
-    def _states_by_charge(self, amounts: tuple[int, ...]) -> dict[int, list[tuple[int, ...]]]:
-        """Oxidation states of the fresh elements, by the charge that these amounts of them have."""
-        if amounts not in self._known:
-            found: dict[int, list[tuple[int, ...]]] = defaultdict(list)
-            for states in itertools.product(self.by_state, repeat=len(amounts)):
-                found[sum(n * state for n, state in zip(amounts, states))].append(states)
-            self._known[amounts] = found
-        return self._known[amounts]
+        Where every oxidation state can be had at once, each by another element, a term is a state: two elements of the
+        same state have the charges and counts of one. (Each state has a second term, for templates that are generic
+        only with more elements.) Otherwise a term is an element, where of those with the same states as many are kept
+        as can differ in theirs, or two.
+        """
+        if present not in self._known:
+            self._known[present] = self._terms(present)
+        return self._known[present]
 
-    def _distinct(self, states: tuple[int, ...], present: set[int]) -> tuple[int, ...] | None:
-        if not states:
-            return ()
-        for z in self.by_state[states[0]]:
+    def _terms(self, present: frozenset[int]) -> FreshElements:
+        by_state = {
+            state: tuple(islice((z for z in elements if z not in present), _CANDIDATES))
+            for state, elements in self._by_state.items()
+        }
+        by_state = {state: elements for state, elements in by_state.items() if elements}
+        if _distinct(list(by_state.values())) is not None:
+            terms = [(state, z) for state, z in by_state.items() if len(z) > 1] + list(by_state.items())
+            return FreshElements(tuple((state,) for state, _ in terms), tuple(z for _, z in terms))
+        alike: dict[tuple[int, ...], list[int]] = defaultdict(list)
+        for z in self._elements:
             if z not in present:
-                rest = self._distinct(states[1:], present | {z})
-                if rest is not None:
-                    return (z, *rest)
+                alike[element_states(z)].append(z)
+        kept = [z for states, same in alike.items() for z in same[: max(len(states), 2)]]
+        return FreshElements(tuple(likely_states(z) for z in kept), tuple((z,) for z in kept))
+
+
+def _distinct(choices: Sequence[Collection[int]]) -> list[int] | None:
+    """A different one of each of the choices, or None: a matching by augmenting paths."""
+    taken_by: dict[int, int] = {}
+    if not all(_place(which, choices, taken_by, set()) for which in range(len(choices))):
         return None
+    chosen = {which: z for z, which in taken_by.items()}
+    return [chosen[which] for which in range(len(choices))]
 
 
-def neutral_compositions(
-    placed: CountItems, missing: Sequence[int], fresh: FreshElements, *, low: int, high: int, amounts: int
-) -> Iterator[CountItems]:
-    """Neutral compositions with ``low`` to ``high`` more atoms, fewest first, at most one for each set of amounts.
-
-    Each missing element gets some atoms, and at most ``MAX_MORE`` other elements, present or fresh, get some more.
-    Elements that are fresh are chosen to balance the charge; which of several does not matter to any count of atoms.
-
-    Args:
-        placed: atoms that are there.
-        missing: elements that must come.
-        fresh: elements that may come.
-        low: fewest atoms to add.
-        high: most atoms to add.
-        amounts: as bits, the numbers of atoms that one element can get.
-    """
-    possible = [n for n in range(1, high + 1) if amounts >> n & 1]
-    for tried, (grown, new, more) in enumerate(
-        _amounts([z for z, _ in placed], missing, low, high, possible)
-    ):
-        if tried >= MAX_TRIED:
-            return
-        counts = dict(placed)
-        for z, n in zip(grown, more):
-            counts[z] = counts.get(z, 0) + n
-        known, of_fresh = tuple(sorted(counts.items())), more[len(grown) :]
-        if new:
-            chosen = fresh.neutralising(known, of_fresh)
-        else:
-            chosen = () if is_neutral(known) else None
-        if chosen is not None:
-            yield tuple(sorted([*known, *zip(chosen, of_fresh)]))
-
-
-def _amounts(
-    placed: Sequence[int], missing: Sequence[int], low: int, high: int, possible: Sequence[int]
-) -> Iterator[tuple[tuple[int, ...], int, tuple[int, ...]]]:
-    """(elements that get more, number of fresh ones, amounts of all these)."""
-    for more in range(MAX_MORE + 1):
-        for total in range(max(low, len(missing) + more, 1), high + 1):
-            for new in range(more, -1, -1):
-                for present in itertools.combinations(placed, more - new):
-                    grown = (*missing, *present)
-                    for amounts in _sums(total, len(grown) + new, possible):
-                        yield grown, new, amounts
-
-
-def _sums(total: int, parts: int, possible: Sequence[int]) -> Iterator[tuple[int, ...]]:
-    """Every way to write a total as an ordered sum of so many possible parts."""
-    if parts == 0:
-        if total == 0:
-            yield ()
-        return
-    for first in possible:
-        if first > total:
-            return
-        for rest in _sums(total - first, parts - 1, possible):
-            yield (first, *rest)
+def _place(which: int, choices: Sequence[Collection[int]], taken_by: dict[int, int], seen: set[int]) -> bool:
+    """Whether one of the choices gets an element, where others that have it may move on to another one."""
+    for z in choices[which]:
+        if z not in seen:
+            seen.add(z)
+            if z not in taken_by or _place(taken_by[z], choices, taken_by, seen):
+                taken_by[z] = which
+                return True
+    return False

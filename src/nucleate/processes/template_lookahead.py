@@ -5,30 +5,33 @@ and slots asked for and is generic (has exactly its group). Existence is decided
 suffices, and by an exhaustive search up to a bound otherwise (``template_search``). At the bound a choice counts as
 impossible, except the one on a completion already found, so that the end stays in reach even then.
 
-With ``neutral`` and the composition open, completions are looked for among the final compositions that differ from the
-present one in the missing required elements and at most two more (``neutral_compositions``). Guaranteed: every template
-ends neutral, and there is no dead end. Not guaranteed: that each neutral template can come about, since a partial one
-that only three more elements could finish, or none of the first ``MAX_TRIED`` compositions, counts as impossible. How
-often that was seen stands in docs/generate.md.
+With ``neutral`` and the composition open, whether oxidation states can balance is decided exactly as well, by tables of
+the charges and numbers of atoms in reach (``neutral_reach``). Bounded is the search for a completion that is generic
+too, where no part of the template is generic yet: of the compositions that are neutral and that the positions can hold,
+the ``MAX_COMPOSITIONS`` smallest are tried.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from nucleate.crystal.tables import NUM_GROUPS
-from nucleate.physics.elements import NUM_ELEMENTS, is_metal
-from nucleate.processes.feasibility import Counts, position_classes, reachable_totals, unused_fixed
+from nucleate.physics.elements import NUM_ELEMENTS
+from nucleate.processes.feasibility import Counts, position_classes, unused_fixed
+from nucleate.processes.generic_symmetry import symmetric_position_sets
 from nucleate.processes.neutral_compositions import (
-    FreshElements,
+    ElementPool,
     element_states,
     is_neutral,
-    neutral_compositions,
+    likely_states,
+    metallic,
 )
+from nucleate.processes.neutral_reach import PartialTemplate, Placed, compositions, in_reach
 from nucleate.processes.slot_counting import slots_countable
 from nucleate.processes.template_constraints import OrbitSlot, TemplateConstraint
 from nucleate.processes.template_search import (
@@ -40,6 +43,7 @@ from nucleate.processes.template_search import (
     open_feasible,
     pattern_is_generic,
     position_order,
+    usable_positions,
 )
 from nucleate.shapes import Bool
 
@@ -47,6 +51,9 @@ Orbit = tuple[int, int]
 """(Wyckoff index, atomic number)."""
 
 Orbits = tuple[Orbit, ...]
+
+MAX_COMPOSITIONS = 100
+"""Neutral compositions of which a generic completion is looked for, most; the positions can hold each of them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +88,8 @@ class Lookahead:
         self._columns = np.array(self._ascending) - 1
         told_apart = constraint.required or constraint.slots or constraint.neutral
         self._anonymous = constraint.counts is None and not told_apart
-        self._fresh = FreshElements(sorted(constraint.allowed - constraint.required))
+        self._others = ElementPool(sorted(constraint.allowed - constraint.required))
+        self._metals = [z for z in self._ascending if metallic(z)] if constraint.neutral else []
 
     # ---- questions -------------------------------------------------------------------------------------------
 
@@ -183,11 +191,13 @@ class Lookahead:
         c = self.constraint
         if not self._valid(number, orbits):
             return False
-        if len(orbits) < len(c.slots) or c.complete or (c.neutral and c.counts is None):
+        if len(orbits) < len(c.slots) or c.complete:
             return self.completion(number, orbits) is not None
         if c.counts is not None:
             remaining, elements, _ = self._needs(number, orbits, dict(c.counts))
             return counted_feasible(number, remaining, elements)
+        if c.neutral:
+            return self._neutral_feasible(number, orbits)
         _, elements, missing, fresh, low, high = self._open_problem(number, orbits)
         return open_feasible(number, elements, len(missing), len(fresh), low, high)
 
@@ -224,43 +234,141 @@ class Lookahead:
         return _labelled(counted_completion(number, remaining, elements), order)
 
     def _open_problem(
-        self, number: int, orbits: Orbits
+        self, number: int, orbits: Orbits, *, fresh: Iterable[int] | None = None
     ) -> tuple[list[int], tuple[Positions, ...], list[int], list[int], int, int]:
+        """What ``open_completion`` asks; by default every allowed element may come."""
         c = self.constraint
         rows = sorted((positions, z) for z, positions in _by_element(orbits).items())
         present = {z for _, z in rows}
         missing = sorted(c.required - present)
-        others = (z for z in self._ascending if z not in present and z not in c.required)
-        fresh = list(itertools.islice(others, 2))
+        possible = self._ascending if fresh is None else fresh
+        others = (z for z in possible if z not in present and z not in c.required)
+        first = list(itertools.islice(others, 2))
         total, (low, high) = sum(_placed(number, orbits).values()), c.atom_bounds(number)
         order, elements = [z for _, z in rows], tuple(positions for positions, _ in rows)
-        return order, elements, missing, fresh, low - total, high - total
+        return order, elements, missing, first, low - total, high - total
 
-    def _open(self, number: int, orbits: Orbits) -> Orbits | None:
-        order, elements, missing, fresh, low, high = self._open_problem(number, orbits)
-        found = open_completion(number, elements, len(missing), len(fresh), low, high)
-        return _labelled(found, [*order, *missing, *fresh])
+    def _open(self, number: int, orbits: Orbits, *, fresh: Iterable[int] | None = None) -> Orbits | None:
+        order, elements, missing, first, low, high = self._open_problem(number, orbits, fresh=fresh)
+        found = open_completion(number, elements, len(missing), len(first), low, high)
+        return _labelled(found, [*order, *missing, *first])
+
+    # ---- neutral, the composition open -----------------------------------------------------------------------
+
+    def _neutral_feasible(self, number: int, orbits: Orbits) -> bool:
+        """Whether ``_neutral`` finds a completion, mostly without looking for it."""
+        if self.may_end(number, orbits):
+            return True
+        for fresh in self._free_of_charge(orbits):
+            _, elements, missing, first, low, high = self._open_problem(number, orbits, fresh=fresh)
+            if open_feasible(number, elements, len(missing), len(first), low, high):
+                return True
+        template = self._partial(number, orbits)
+        if not in_reach(template):
+            return False
+        if self._generic_anyhow(template, orbits) is not None:
+            return True
+        steps = self._towards_generic(template, orbits)
+        if steps is not None:
+            return any(self.feasible(number, (*orbits, step)) for step in steps)
+        for wanted in itertools.islice(self._compositions(template, orbits), MAX_COMPOSITIONS):
+            remaining, elements, _ = self._needs(number, orbits, wanted)
+            if counted_feasible(number, remaining, elements):
+                return True
+        return False
 
     def _neutral(self, number: int, orbits: Orbits) -> Orbits | None:
         if self.may_end(number, orbits):
             return ()
-        c, placed = self.constraint, _placed(number, orbits)
-        total, missing = sum(placed.values()), sorted(c.required - placed.keys())
-        low, high = c.atom_bounds(number)
-        unused = unused_fixed(number, (p for p, _ in orbits))
-        reach = neutral_compositions(
-            tuple(sorted(placed.items())),
-            missing,
-            self._fresh,
-            low=low - total,
-            high=high - total,
-            amounts=reachable_totals(number, unused, 1, max(high - total, 0)),
-        )
-        for wanted in reach:
-            found = self._counted(number, orbits, dict(wanted))
+        for fresh in self._free_of_charge(orbits):
+            found = self._open(number, orbits, fresh=fresh)
             if found is not None:
                 return found
-        return None
+        template = self._partial(number, orbits)
+        if not in_reach(template):
+            return None
+        generic = self._generic_anyhow(template, orbits)
+        if generic is not None:
+            return self._first_placed(self._compositions(generic, orbits), number, orbits)
+        steps = self._towards_generic(template, orbits)
+        if steps is not None:
+            for step in steps:
+                if self.feasible(number, (*orbits, step)):
+                    rest = self.completion(number, (*orbits, step))
+                    return None if rest is None else (step, *rest)
+            return None
+        tried = itertools.islice(self._compositions(template, orbits), MAX_COMPOSITIONS)
+        return self._first_placed(tried, number, orbits)
+
+    def _first_placed(self, wanted: Iterable[dict[int, int]], number: int, orbits: Orbits) -> Orbits | None:
+        """The first generic completion to one of the compositions."""
+        completions = (self._counted(number, orbits, counts) for counts in wanted)
+        return next((found for found in completions if found is not None), None)
+
+    def _free_of_charge(self, orbits: Orbits) -> Iterator[list[int]]:
+        """Which elements may come where the template counts as neutral without oxidation states, once for each reason.
+
+        It has one element, or metals only.
+        """
+        c = self.constraint
+        known = {z for _, z in orbits} | c.required
+        if len(known) <= 1:
+            yield [] if known else self._ascending[:1]
+        if all(map(metallic, known)):
+            yield self._metals
+
+    def _partial(self, number: int, orbits: Orbits) -> PartialTemplate:
+        """The template as ions; elements ascending."""
+        c, placed = self.constraint, _placed(number, orbits)
+        total, (low, high) = sum(placed.values()), c.atom_bounds(number)
+        return PartialTemplate(
+            number,
+            unused_fixed(number, (p for p, _ in orbits)),
+            tuple(Placed(placed[z], likely_states(z)) for z in sorted(placed)),
+            tuple(likely_states(z) for z in sorted(c.required - placed.keys())),
+            self._others.without(frozenset(placed)).states,
+            low - total,
+            high - total,
+            high,
+        )
+
+    def _compositions(self, template: PartialTemplate, orbits: Orbits) -> Iterator[dict[int, int]]:
+        """Atoms of each element: the neutral compositions that positions can hold, fewest atoms first."""
+        placed = _placed(template.number, orbits)
+        named = [*sorted(placed), *sorted(self.constraint.required - placed.keys())]
+        fresh = self._others.without(frozenset(placed))
+        for amounts in compositions(template):
+            new = fresh.named(amounts[len(named) :])
+            if new is not None:
+                yield {z: placed[z] + n for z, n in zip(named, amounts)} | new
+
+    def _generic_anyhow(self, template: PartialTemplate, orbits: Orbits) -> PartialTemplate | None:
+        """The template with some elements that get no more orbits, if it can end so and they are generic together.
+
+        Then every completion is generic. An element that is generic by itself is enough; otherwise all are tried.
+        """
+        patterns = [positions for _, positions in sorted(_by_element(orbits).items())]
+        enough: list[tuple[int, ...]] = [
+            (i,) for i, one in enumerate(patterns) if pattern_is_generic(template.number, (one,))
+        ]
+        if not enough and pattern_is_generic(template.number, tuple(patterns)):
+            enough = [tuple(range(len(patterns)))]
+        return next((t for t in map(template.frozen, enough) if in_reach(t)), None)
+
+    def _towards_generic(self, template: PartialTemplate, orbits: Orbits) -> Iterator[Orbit] | None:
+        """Orbits one of which must come for the template to become generic, or None where none in particular must.
+
+        They leave a set of positions on which every crystal has one and the same extra symmetry.
+        """
+        number, taken = template.number, {p for p, _ in orbits}
+        multiplicities = position_classes(number).multiplicities
+        usable = usable_positions(number, tuple(_by_element(orbits).values()))
+        usable = [p for p in usable if multiplicities[p] <= template.high]
+        outside = [[p for p in usable if p not in s] for s in symmetric_position_sets(number) if taken <= s]
+        if not outside:
+            return None
+        fewest = min(outside, key=len)
+        return ((p, z) for p in fewest for z in self._representatives(number, orbits, p))
 
     def _slot_completion(self, number: int, orbits: Orbits, budget: list[int]) -> Orbits | None:
         """Fill the next slot in every way that counting allows, then the rest."""
@@ -334,7 +442,7 @@ class Lookahead:
             elif c.counts is not None:
                 classes[wanted[z] - placed.get(z, 0), by_element.get(z, ())].append(z)
             else:
-                charges = (element_states(z), is_metal(z)) if c.neutral else ()
+                charges = (element_states(z), metallic(z)) if c.neutral else ()
                 classes[by_element.get(z, ()), z in c.required, charges].append(z)
         return [(members[0], members) for members in classes.values()]
 

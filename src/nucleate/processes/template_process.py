@@ -202,12 +202,12 @@ def impossible_reason(constraint: TemplateConstraint) -> str:
         if c.required:
             what += " with " + ", ".join(element_symbol(z) for z in sorted(c.required))
     extra = " and the orbits given" if c.slots else ""
-    if c.neutral and c.counts is None:
-        return (
-            f"No charge-neutral template of {where} was found for {what}{extra}, within the bounds of the search; "
-            "give the formula, ask for another cell or group, or leave neutrality out."
-        )
-    return f"No template of {where} holds {what}{extra} without having a higher group; ask for another cell or group."
+    neutral = c.neutral and c.counts is None
+    kind, way_out = ("charge-neutral template", ", or leave neutrality out") if neutral else ("template", "")
+    return (
+        f"No {kind} of {where} holds {what}{extra} without having a higher group; "
+        f"ask for another cell or group{way_out}."
+    )
 
 
 def _state(crystals: list[_Growing], active: list[int]) -> TemplateState:
