@@ -146,10 +146,10 @@ def test_the_same_seed_gives_the_same_whatever_the_batch_size(generator: Generat
 
 
 def test_a_folder_holds_what_was_read_and_goes_on(generator: Generator, tmp_path: Path) -> None:
-    wish = {"gap": (2.0, None), "energy": -1.0}
-    _made(generator, wish, 3, out=tmp_path / "run")
+    wish = {"gap": (2.0, None), "energy": (-9.0, None)}
+    _made(generator, wish, 2, out=tmp_path / "run")
     told: list[float] = []
-    whole = _made(generator, wish, 5, out=tmp_path / "run", on_progress=lambda p: told.append(p.fraction))
+    whole = _made(generator, wish, 4, out=tmp_path / "run", on_progress=lambda p: told.append(p.fraction))
     table = pq.read_table(tmp_path / "run" / "crystals.parquet").to_pydict()
     assert table["predicted_gap"] == [row.predicted["gap"] for row in whole.rows]
     with open(tmp_path / "run" / "crystals.csv", newline="", encoding="utf-8") as stream:
@@ -157,9 +157,9 @@ def test_a_folder_holds_what_was_read_and_goes_on(generator: Generator, tmp_path
     assert [float(row["predicted_energy"]) for row in rows] == [row.predicted["energy"] for row in whole.rows]
     assert told == sorted(told)
     assert told[-1] == 1
-    assert all(map(_same, whole, _made(generator, wish, 5)))
+    assert all(map(_same, whole, _made(generator, wish, 4)))
     with pytest.raises(NucleateError, match="holds a run with other settings"):
-        _made(generator, {"gap": (2.5, None), "energy": -1.0}, 5, out=tmp_path / "run")
+        _made(generator, {"gap": (2.5, None), "energy": -1.0}, 4, out=tmp_path / "run")
 
 
 def test_what_cannot_be_read_is_refused(generator: Generator, weights: Path, tmp_path: Path) -> None:
@@ -228,9 +228,7 @@ def test_the_shipped_weights_know_what_has_a_gap() -> None:
 
     def anions(low: float | None, high: float | None) -> float:
         condition = Condition(num_atoms=(2, 8), properties={"band_gap": (low, high)})
-        made = generator.generate(condition, 12, steps=4, restarts=0, candidates=16)
+        made = generator.generate(condition, 10, steps=4, restarts=0, candidates=8)
         return float(np.mean([bool({8, 9, 17} & crystal.composition.keys()) for crystal in made]))
 
-    insulating, unasked, metallic = anions(3.0, None), anions(None, 1e9), anions(None, 0.02)
-    assert insulating > unasked + 0.2
-    assert metallic < unasked
+    assert anions(3.0, None) > anions(None, 0.02) + 0.4

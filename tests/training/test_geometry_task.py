@@ -148,7 +148,7 @@ def test_hidden_elements_are_not_shown_and_are_asked_for(content: SourcedCrystal
 
 @torch.no_grad()
 def test_missing_labels_count_for_nothing() -> None:
-    head = PropertyHead(PropertyHeadConfig(4, ("gap", "energy"), ("eV", ""), (1.0, -2.0), (0.5, 2.0)))
+    head = PropertyHead(PropertyHeadConfig(4, ("gap", "energy"), ("eV", ""), (1.0, -2.0), (0.5, 2.0))).eval()
     pooled = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
     labels = torch.tensor([[1.2, float("nan")], [float("nan"), -1.0], [float("nan"), float("nan")]])
     loss, errors = property_loss(head, pooled, labels)
