@@ -98,6 +98,28 @@ def test_every_option_reaches_the_condition(
     assert {name: asked[name] for name in expected} == expected
 
 
+def test_a_wanted_property_is_shown_and_written(tmp_path: Path) -> None:
+    result = _run(
+        *("--formula", "NaCl", "--space-group", "225", "--property", "band_gap=4..6", "--steps", 2),
+        *(
+            "--property",
+            "formation_energy_per_atom=-2",
+            "--candidates",
+            2,
+            "-n",
+            2,
+            "--out",
+            tmp_path / "out",
+        ),
+    )
+    assert result.exit_code == 0, result.output
+    assert "band_gap asked 4..6: " in result.stdout
+    assert "formation_energy_per_atom asked -2: " in result.stdout
+    with (tmp_path / "out" / "crystals.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert all(3 < float(row["predicted_band_gap"]) < 7 for row in rows)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -117,6 +139,9 @@ def test_every_option_reaches_the_condition(
         ),
         (["--guidance", "distance=nan"], "must be a number that is not negative, got nan"),
         (["--guidance", "nowhere:energy=1"], "cannot be loaded"),
+        (["--property", "band_gap"], "--property takes NAME=VALUE or NAME=LO..HI"),
+        (["--property", "band_gap=2..1"], "The range of band_gap, 2 to 1, is empty"),
+        (["--property", "gap=1"], "no property 'gap'; they read band_gap (eV), formation_energy_per_atom"),
         (["--weights", "absent.safetensors"], "There are no weights at absent.safetensors"),
     ],
 )

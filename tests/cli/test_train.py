@@ -37,7 +37,16 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("metals")
     for symbol in ("Cu", "Fe", "Al", "Mg", "Ti", "Ag", "W", "Zn"):
         write(folder / f"{symbol}.cif", bulk(symbol), format="cif")
-    build_store(folder, folder / "store", fractions=(0.75, 0.25, 0.0))
+    lines = [
+        f"{symbol},{number}" for number, symbol in enumerate(("Cu", "Fe", "Al", "Mg", "Ti", "Ag", "W", "Zn"))
+    ]
+    (folder / "hardness.csv").write_text("\n".join(["id,hardness (GPa)", *lines]))
+    build_store(
+        folder,
+        folder / "store",
+        fractions=(0.75, 0.25, 0.0),
+        properties_table=folder / "hardness.csv",
+    )
     return folder / "store"
 
 
@@ -81,6 +90,19 @@ def test_the_weights_of_the_package_are_tuned_by_name(store: Path, tmp_path: Pat
     result = _run(store, "--max-steps", 1, "--init", "./shipped", "--out", tmp_path / "other")
     assert result.exit_code == 1
     assert "There are no weights at" in " ".join(result.stderr.split())
+
+
+def test_a_property_head_is_added(store: Path, tmp_path: Path) -> None:
+    options = ["--part", "properties", "--properties", "hardness", "--max-steps", 2, "--init", "shipped"]
+    result = _run(store, *options, "--out", tmp_path / "read")
+    assert result.exit_code == 0, result.output
+    assert "properties: 2 steps" in " ".join(result.stdout.split())
+    head = load_checkpoint(tmp_path / "read" / "weights.safetensors").properties
+    assert head is not None
+    assert (head.config.names, head.config.units) == (("hardness",), ("GPa",))
+    result = _run(store, *options[:2], "--max-steps", 1, "--init", "shipped", "--out", tmp_path / "none")
+    assert result.exit_code == 1
+    assert "name numeric properties of the store" in " ".join(result.stderr.split())
 
 
 def test_what_cannot_be_is_refused(store: Path, tmp_path: Path) -> None:
