@@ -140,6 +140,7 @@ def test_a_wanted_property_is_shown_and_written(tmp_path: Path) -> None:
         (["--guidance", "distance=nan"], "must be a number that is not negative, got nan"),
         (["--guidance", "nowhere:energy=1"], "cannot be loaded"),
         (["--property", "band_gap"], "--property takes NAME=VALUE or NAME=LO..HI"),
+        (["--property", "band_gap=1..", "--property", "band_gap=..2"], "names band_gap twice"),
         (["--property", "band_gap=2..1"], "The range of band_gap, 2 to 1, is empty"),
         (["--property", "gap=1"], "no property 'gap'; they read band_gap (eV), formation_energy_per_atom"),
         (["--weights", "absent.safetensors"], "There are no weights at absent.safetensors"),

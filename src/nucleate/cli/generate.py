@@ -226,7 +226,7 @@ def generate(
     from nucleate.generation.condition import Condition  # noqa: PLC0415
     from nucleate.generation.formula import parse_elements  # noqa: PLC0415
     from nucleate.generation.generator import load  # noqa: PLC0415
-    from nucleate.generation.property_targets import parse_property  # noqa: PLC0415
+    from nucleate.generation.property_targets import parse_properties  # noqa: PLC0415
 
     keep_freed_memory()
 
@@ -245,7 +245,7 @@ def generate(
         "template": template,
         "lattice": None if lattice is None else parse_lattice(lattice),
         "neutral": neutral,
-        "properties": dict(map(parse_property, properties or ())),
+        "properties": parse_properties(properties or ()),
         "source": source,
     }
     if parent is None and (opened is not None or symprec is not None):

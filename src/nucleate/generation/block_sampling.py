@@ -100,8 +100,7 @@ def sampled_block(
     for their likelihood.
 
     Where properties are asked for, the candidates have a template each too, and the first that has the properties is
-    kept: sampling by rejection from what the networks give without that wish. No more candidates are made than are
-    looked at.
+    kept: sampling by rejection from what the networks give without that wish.
     """
     shares: list[float | None] = [None] * len(indices)
     if ranking:
@@ -166,7 +165,8 @@ def _first_wanted(
 ) -> list[_Made]:
     """Of each crystal's candidates the first that has the properties asked for, or the nearest of all.
 
-    Candidates are made in rounds, for the crystals that lack one, and twice as many in each.
+    Candidates are made in rounds, for the crystals that lack one, and twice as many in each: at most about twice as
+    many as are looked at, or as fill a pass.
     """
     most, size, done = settings.candidates, 1, 0
     made: dict[int, list[_Made]] = {i: [] for i in indices}

@@ -206,8 +206,10 @@ class Generator:
         if batch_size is None:
             batch_size = BATCH_SIZE_CPU if self.device.type == "cpu" else BATCH_SIZE
         if candidates is None:
-            candidates = CANDIDATES_FOR_PROPERTIES if condition.properties else 1
-            candidates = CANDIDATES_FOR_GIVEN if condition.judges_templates else candidates
+            if condition.judges_templates:
+                candidates = CANDIDATES_FOR_GIVEN
+            else:
+                candidates = CANDIDATES_FOR_PROPERTIES if condition.properties else 1
         self._check_properties(condition)
         if ranked and condition.properties:
             raise ConditionError(

@@ -97,6 +97,20 @@ def parse_property(text: str) -> tuple[str, Asked]:
     return name, (numbers if len(numbers) == 2 else float(ends[0]))
 
 
+def parse_properties(texts: Sequence[str]) -> dict[str, Asked]:
+    """What is asked of each property, one text each.
+
+    Raises:
+        ConditionError: a text is none of ``parse_property``'s, or a property is named twice.
+    """
+    asked: dict[str, Asked] = {}
+    for name, wanted in map(parse_property, texts):
+        if name in asked:
+            raise ConditionError(f"--property names {name} twice: give both ends at once, as {name}=LO..HI.")
+        asked[name] = wanted
+    return asked
+
+
 def first_wanted(
     targets: Sequence[PropertyTarget],
     values: Float[np.ndarray, "candidates properties"],
